@@ -1,0 +1,476 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""The one door to a cluster's API: authentication, paging, retries, one deadline,
+errors that say what to do.
+
+Only reading goes through here. kubernetes.core builds the configuration (its options, its environment
+variables); the requests are sent on the client's own connection pool and read as plain JSON:
+
+- kubernetes.core's get_api_client asks for /version and /apis first, without a time limit and without
+  retries, so a silent server would hold the module for ever. Only its configuration is used.
+- ApiClient.call_api changed its signature in kubernetes 36, and hides a TLS error behind an AttributeError.
+- urllib3 would sleep through Retry-After by itself, past every deadline: its retries are off.
+"""
+
+import copy
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote, urlencode
+
+from ansible.module_utils.basic import missing_required_lib
+
+try:
+    import urllib3
+    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
+        _create_auth_spec,
+        _create_configuration,
+        _create_headers,
+    )
+    from kubernetes.client import ApiClient
+    from kubernetes.config import ConfigException
+
+    MISSING_LIBRARY = None
+except ImportError as error:  # pragma: no cover - said by connect()
+    AUTH_ARG_SPEC = {}
+    MISSING_LIBRARY = error
+
+CONNECT_SECONDS = 10
+# Longer than the apiserver waits for a backend behind it; a body that stands still this long is given up.
+READ_SECONDS = 35
+ATTEMPTS = 6
+FIRST_PAUSE = 0.1
+PAGE = 250
+CHUNK = 1 << 18
+RETRIED = (429, 500, 502, 503, 504)
+METRICS_GROUP = "custom.metrics.k8s.io"
+
+
+class ClusterError(Exception):
+    """Something between us and the answer. `transient`: it may be better a moment later."""
+
+    transient = False
+    status: int | None = None
+
+    def __init__(self, message: str, remedy: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.reason = reason
+
+
+class KubeconfigError(ClusterError):
+    """No usable kubeconfig, context or key."""
+
+
+class CertificateError(ClusterError):
+    """TLS failed: another CA, an expired certificate, a wrong name."""
+
+
+class Unreachable(ClusterError):
+    """Nobody answers at the address."""
+
+    transient = True
+
+
+class DeadlineExceeded(ClusterError):
+    """The time given to the whole module is over."""
+
+    transient = True
+
+
+class BadAnswer(ClusterError):
+    """An answer that is no JSON, was cut off, or has a status that nothing here expects."""
+
+    transient = True
+
+    def __init__(self, message: str, remedy: str = "", reason: str = "", status: int | None = None) -> None:
+        super().__init__(message, remedy, reason)
+        self.status = status
+
+
+class Unauthorized(ClusterError):
+    status = 401
+
+
+class Forbidden(ClusterError):
+    status = 403
+
+
+class NotFound(ClusterError):
+    status = 404
+
+
+class Expired(ClusterError):
+    """The continue token is too old (410): the list has to start again."""
+
+    transient = True
+    status = 410
+
+
+class Unavailable(ClusterError):
+    """503: the server, or the one behind it, can't answer now."""
+
+    transient = True
+    status = 503
+
+
+class Deadline:
+    """One moment after which nothing is waited for any more."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self.clock = clock
+        self.end = clock() + seconds
+
+    def left(self) -> float:
+        return max(self.end - self.clock(), 0.0)
+
+    def passed(self) -> bool:
+        return self.left() <= 0
+
+
+def auth_argument_spec() -> dict:
+    """kubernetes.core's authentication options."""
+    return copy.deepcopy(AUTH_ARG_SPEC)
+
+
+def permission_of(path: str, listing: bool = False) -> str:
+    """The permission that a GET of this path needs, in the words of a Role."""
+    parts = [part for part in path.split("?")[0].split("/") if part]
+    if len(parts) >= 3 and parts[0] == "api":
+        group, rest = "", parts[2:]
+    elif len(parts) >= 4 and parts[0] == "apis":
+        group, rest = parts[1], parts[3:]
+    else:
+        return f"get on the non-resource URL {path.split('?')[0]}"
+    namespace = ""
+    if len(rest) > 2 and rest[0] == "namespaces":
+        namespace, rest = rest[1], rest[2:]
+    resource, name = rest[0], rest[1] if len(rest) > 1 else ""
+    if len(rest) > 2:
+        resource = f"{resource}/{rest[2]}"
+    verb = "list" if listing or not name else "get"
+    # The custom metrics API answers a GET; its pods/<metric> is a resource with a subresource to RBAC.
+    if group == METRICS_GROUP:
+        verb = "get"
+    where = f" in namespace {namespace}" if namespace else ""
+    return f"{verb} {resource} (apiGroup {group!r}){where}"
+
+
+def first_kubeconfig(params: Mapping, environment: Mapping = os.environ) -> tuple[str, str] | None:
+    """(path, where it was set) of the kubeconfig named by option or environment, None where neither does."""
+    if any(
+        params.get(option) or environment.get(f"K8S_AUTH_{option.upper()}") for option in ("host", "api_key")
+    ):
+        return None
+    value = params.get("kubeconfig")
+    if isinstance(value, str) and value:
+        return value, "option kubeconfig"
+    if value:
+        return None
+    for name in ("K8S_AUTH_KUBECONFIG", "KUBECONFIG"):
+        if environment.get(name):
+            return environment[name], f"environment variable {name}"
+    return None
+
+
+def check_kubeconfig(params: Mapping, environment: Mapping = os.environ) -> None:
+    """Says which file is missing before the client says that «no configuration» was found."""
+    found = first_kubeconfig(params, environment)
+    if not found:
+        return
+    value, source = found
+    paths = [os.path.expanduser(path) for path in value.split(os.pathsep) if path]
+    if not any(os.path.exists(path) for path in paths):
+        raise KubeconfigError(
+            f"the kubeconfig {value} does not exist (set by {source})",
+            "set cluster_kubeconfig (or the option kubeconfig) to an existing file",
+        )
+    for path in paths:
+        if os.path.isdir(path) or (os.path.exists(path) and not os.access(path, os.R_OK)):
+            raise KubeconfigError(
+                f"the kubeconfig {path} can't be read (set by {source})",
+                "name a file that this user can read",
+            )
+
+
+def reveal_kubeconfig_path(module) -> None:
+    """kubernetes.core hides the whole option; a path is no secret, and a message without it helps nobody."""
+    value = module.params.get("kubeconfig")
+    if isinstance(value, str) and "\n" not in value and not value.lstrip().startswith("{"):
+        module.no_log_values.discard(value)
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """A message of someone else's, short and on one line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def connect(module, deadline: Deadline) -> Cluster:
+    """The door to the cluster that the module's authentication options name."""
+    if MISSING_LIBRARY is not None:
+        name = getattr(MISSING_LIBRARY, "name", None) or "kubernetes"
+        raise KubeconfigError(
+            missing_required_lib(name.split(".")[0]), "install the collection's requirements"
+        )
+    reveal_kubeconfig_path(module)
+    check_kubeconfig(module.params)
+    try:
+        configuration = _create_configuration(_create_auth_spec(module))
+        configuration.retries = False
+        client = ApiClient(configuration)
+        headers = {**client.default_headers, **_create_headers(module)}
+    except ConfigException as error:
+        raise KubeconfigError(
+            f"the kubeconfig can't be used: {one_line(error)}",
+            "check cluster_kubeconfig and cluster_context; kubectl config get-contexts lists what is there",
+        ) from error
+    except Exception as error:  # A malformed file fails in as many ways as there are parsers below.
+        raise KubeconfigError(
+            f"the kubeconfig can't be read ({type(error).__name__}: {one_line(error)})",
+            "check that the file is a whole kubeconfig: kubectl --kubeconfig FILE config view",
+        ) from error
+    return Cluster(client, deadline, headers)
+
+
+class Cluster:
+    """GETs of one cluster within one deadline."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        deadline: Deadline,
+        headers: Mapping | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.client = client
+        self.deadline = deadline
+        self.headers = dict(headers or {})
+        self.sleep = sleep
+        self.host = client.configuration.host.rstrip("/")
+
+    def get(self, path: str, query: Mapping | None = None, listing: bool = False, attempts: int = ATTEMPTS):
+        """The JSON behind a path. What may pass is tried again; the rest is an error of this file."""
+        for attempt in range(1, attempts + 1):
+            try:
+                return self.once(path, query, listing)
+            except ClusterError as error:
+                if (
+                    not error.transient
+                    or isinstance(error, Expired | DeadlineExceeded)
+                    or attempt == attempts
+                ):
+                    raise
+                # A silence of half a minute is not asked for six times.
+                if error.reason == "Timeout" and attempt >= 2:
+                    raise
+                self.pause(getattr(error, "retry_after", None), attempt, error)
+        raise AssertionError("unreachable")
+
+    def pause(self, retry_after: float | None, attempt: int, error: ClusterError) -> None:
+        seconds = retry_after if retry_after is not None else FIRST_PAUSE * 2 ** (attempt - 1)
+        if seconds >= self.deadline.left():
+            raise self.too_late(f"last answer: {error}", error.remedy) from error
+        self.sleep(seconds)
+
+    def too_late(self, last: str, remedy: str = "") -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"no answer from {self.host} within {self.deadline.seconds:g} s ({last})",
+            remedy or "check the API server, or give more time (wait_timeout)",
+        )
+
+    def list_all(
+        self,
+        path: str,
+        project: Callable[[Mapping], object] = lambda item: item,
+        query: Mapping | None = None,
+        page: int = PAGE,
+    ) -> list:
+        """All items of a collection, projected page by page, so that memory holds one page and what is kept."""
+        for start in range(3):
+            try:
+                return list(self.pages(path, project, dict(query or {}), page))
+            except Expired:
+                if start == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    def pages(self, path: str, project: Callable, query: dict, page: int) -> Iterator:
+        query["limit"] = page
+        while True:
+            answer = self.get(path, query, listing=True)
+            items = answer.get("items") if isinstance(answer, dict) else None
+            if not isinstance(items, list) and items is not None:
+                raise BadAnswer(f"{path} is no list", "check what answers at the API server's address")
+            for item in items or ():
+                if isinstance(item, dict) and (kept := project(item)) is not None:
+                    yield kept
+            token = (answer.get("metadata") or {}).get("continue")
+            del answer, items
+            if not token:
+                return
+            query["continue"] = token
+
+    def once(self, path: str, query: Mapping | None = None, listing: bool = False):
+        """One request, no retry."""
+        left = self.deadline.left()
+        if left <= 0:
+            raise self.too_late("nothing was asked any more")
+        headers, fields = self.request_headers(), list((query or {}).items())
+        if "Accept" not in headers:
+            headers["Accept"] = "application/json"
+        self.client.update_params_for_auth(headers, fields, ["BearerToken"])
+        url = self.host + quote(path, safe="/:*~")
+        if fields:
+            url += "?" + urlencode(fields)
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
+        try:
+            response = self.client.rest_client.pool_manager.request(
+                "GET",
+                url,
+                headers=headers,
+                timeout=timeout,
+                retries=False,
+                preload_content=False,
+                redirect=False,
+            )
+            try:
+                body = self.body_of(response)
+            except BaseException:
+                response.close()
+                raise
+            response.release_conn()
+        except ClusterError:
+            raise
+        except Exception as error:
+            raise self.connection_error(error, path) from error
+        if response.status != 200:
+            raise self.http_error(response, body, path, listing)
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise BadAnswer(
+                f"{self.host}{path} answered with something that is no JSON ({one_line(body[:80])})",
+                "check what answers at that address (a proxy, a login page?)",
+                "NotJson",
+                200,
+            ) from error
+
+    def request_headers(self) -> urllib3.HTTPHeaderDict:
+        """The headers of one request; a list (Impersonate-Group) becomes one header for each value."""
+        headers = urllib3.HTTPHeaderDict()
+        for name, value in self.headers.items():
+            for single in value if isinstance(value, list) else [value]:
+                headers.add(name, single)
+        return headers
+
+    def body_of(self, response) -> bytes:
+        """The whole body; a trickle can't outlive the deadline, as a time limit per read would let it."""
+        # read1 returns what is there; read waits until its amount is full. urllib3 before 2.1 has read only.
+        read = getattr(response, "read1", response.read)
+        parts = []
+        while True:
+            part = read(CHUNK)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            if self.deadline.passed():
+                raise self.too_late("the answer was still coming in")
+
+    def connection_error(self, error: Exception, path: str) -> ClusterError:
+        text = one_line(f"{type(error).__name__}: {error}")
+        if isinstance(error, urllib3.exceptions.SSLError) or "CERTIFICATE_VERIFY_FAILED" in text:
+            return CertificateError(
+                f"the TLS connection to {self.host} failed: {tls_reason(text)}",
+                "compare the certificates in the kubeconfig (and their dates) with the cluster's CA",
+            )
+        if isinstance(error, OSError) and not isinstance(
+            error, urllib3.exceptions.HTTPError | ConnectionError
+        ):
+            return KubeconfigError(
+                f"a file named in the kubeconfig or the options can't be used: {text}",
+                "check ca_cert, client_cert and client_key",
+            )
+        timeout = isinstance(error, urllib3.exceptions.TimeoutError)
+        if self.deadline.passed():
+            return self.too_late(f"{path}: {text}")
+        return Unreachable(
+            f"the API server {self.host} {'is silent' if timeout else 'is not reachable'} ({path}: {text})",
+            "check that the API server runs, the address in the kubeconfig, and the network or proxy between",
+            "Timeout" if timeout else "NoConnection",
+        )
+
+    def http_error(self, response, body: bytes, path: str, listing: bool) -> ClusterError:
+        message, reason = status_message(body)
+        where = f"{path}: {message}" if message else path
+        if response.status == 401:
+            return Unauthorized(
+                f"{self.host} does not accept these credentials (401, {where})",
+                "renew the token or client certificate in the kubeconfig",
+                reason,
+            )
+        if response.status == 403:
+            permission = permission_of(path, listing)
+            return Forbidden(
+                f"the caller lacks the permission: {permission} (403, {one_line(message)})",
+                f"grant it with a Role or ClusterRole: {permission}",
+                reason,
+            )
+        if response.status == 404:
+            return NotFound(f"{where} (404)", "", reason)
+        if response.status == 410:
+            return Expired(f"{where} (410)", "try again", reason)
+        if response.status == 503:
+            error: ClusterError = Unavailable(
+                f"{where} (503)",
+                "look at what serves this path: its pods, its Service, its endpoints",
+                reason,
+            )
+        else:
+            error = BadAnswer(
+                f"{where} (HTTP {response.status})", "look at the API server's log", reason, response.status
+            )
+            error.transient = response.status in RETRIED
+        error.retry_after = seconds_of(response.headers.get("Retry-After"))
+        return error
+
+
+def seconds_of(value: str | None) -> float | None:
+    """A Retry-After in seconds; a date is not used by Kubernetes."""
+    return float(value) if value and re.fullmatch(r"\s*\d{1,6}\s*", value) else None
+
+
+def status_message(body: bytes) -> tuple[str, str]:
+    """(message, reason) of a Kubernetes Status, or the start of the text."""
+    try:
+        status = json.loads(body)
+    except ValueError:
+        return one_line(body[:200].decode("utf-8", "replace")), ""
+    if isinstance(status, dict):
+        return one_line(status.get("message") or status.get("error") or ""), str(status.get("reason") or "")
+    return one_line(status), ""
+
+
+def tls_reason(text: str) -> str:
+    for sign, words in (
+        ("certificate has expired", "the server's certificate has expired"),
+        ("alert certificate expired", "the client certificate in the kubeconfig has expired"),
+        ("CERTIFICATE_EXPIRED", "the client certificate in the kubeconfig has expired"),
+        ("unknown ca", "the server does not know the CA of the client certificate"),
+        ("UNKNOWN_CA", "the server does not know the CA of the client certificate"),
+        ("self-signed certificate", "the server's certificate is not signed by the CA in the kubeconfig"),
+        ("unable to get local issuer", "the server's certificate is not signed by the CA in the kubeconfig"),
+        ("doesn't match", "the server's certificate is for another name"),
+        ("mismatch", "the server's certificate is for another name"),
+        ("WRONG_VERSION_NUMBER", "the server speaks no TLS (http instead of https?)"),
+    ):
+        if sign.lower() in text.lower():
+            return f"{words} ({one_line(text, 160)})"
+    return text
