@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is read of the cluster during a load test: the HPA, the Deployment, its pods, the HPA's events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import parse_quantity
+
+# get(path, query) returns the decoded answer of the apiserver.
+Get = Callable[[str, dict], dict]
+
+METRIC_SOURCES = {
+    "Pods": "pods",
+    "External": "external",
+    "Object": "object",
+    "Resource": "resource",
+    "ContainerResource": "containerResource",
+}
+VALUE_KINDS = ("averageValue", "value", "averageUtilization")
+
+
+class ClusterError(Exception):
+    """The cluster lacks something that the load test needs; the text says what and what to do."""
+
+
+def metric_values(hpa: dict) -> list[dict]:
+    """Pair each metric of an HPA with its current value; the value is None while the HPA shows <unknown>."""
+    current = {}
+    for metric in hpa.get("status", {}).get("currentMetrics") or []:
+        name, source = _metric_source(metric)
+        current[name] = source.get("current", {})
+    values = []
+    for metric in hpa["spec"].get("metrics") or []:
+        name, source = _metric_source(metric)
+        target = source["target"]
+        kind = next((kind for kind in VALUE_KINDS if kind in target), "averageValue")
+        values.append(
+            {
+                "name": name,
+                "kind": kind,
+                "target": _number(target.get(kind)),
+                "value": _number(current.get(name, {}).get(kind)),
+            }
+        )
+    return values
+
+
+def _metric_source(metric: dict) -> tuple[str, dict]:
+    source = metric.get(METRIC_SOURCES.get(metric.get("type"), ""), {}) or {}
+    return source.get("metric", {}).get("name") or source.get("name") or metric.get("type") or "?", source
+
+
+def _number(value) -> float | None:
+    return None if value in (None, "") else parse_quantity(value)
+
+
+def pod_facts(pod: dict) -> dict:
+    """Keep of a pod what the report shows."""
+    status = pod.get("status") or {}
+    ready = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {"status": "Unknown"})
+    return {
+        "name": pod["metadata"]["name"],
+        "node": pod.get("spec", {}).get("nodeName") or "",
+        "created": pod["metadata"].get("creationTimestamp"),
+        "ready": ready.get("lastTransitionTime") if ready["status"] == "True" else None,
+        "leaving": bool(pod["metadata"].get("deletionTimestamp")),
+        "restarts": sum(c.get("restartCount", 0) for c in status.get("containerStatuses") or []),
+    }
+
+
+def cluster_record(hpa: dict, deployment: dict, pods: list[dict]) -> dict:
+    """Put one look at the cluster into one record."""
+    status = hpa.get("status") or {}
+    return {
+        "kind": "cluster",
+        "min": hpa["spec"].get("minReplicas", 1),
+        "max": hpa["spec"]["maxReplicas"],
+        "desired": status.get("desiredReplicas") or deployment["spec"].get("replicas", 1),
+        "replicas": deployment.get("status", {}).get("replicas", 0),
+        "ready": deployment.get("status", {}).get("readyReplicas", 0),
+        "metrics": metric_values(hpa),
+        "pods": sorted((pod_facts(pod) for pod in pods), key=lambda pod: (pod["created"] or "", pod["name"])),
+    }
+
+
+def event_record(event: dict) -> dict:
+    made = event["metadata"].get("creationTimestamp")
+    return {
+        "kind": "event",
+        "time": event.get("lastTimestamp") or event.get("eventTime") or made,
+        "reason": event.get("reason", ""),
+        "message": event.get("message", ""),
+        "count": event.get("count") or 1,
+    }
+
+
+def selector_text(labels: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+class Watched:
+    """Reads the HPA, its Deployment, the pods and the events, one request each."""
+
+    def __init__(self, get: Get, namespace: str, name: str):
+        self.get = get
+        self.name = name
+        within = f"namespaces/{quote(namespace)}"
+        self.core = f"/api/v1/{within}"
+        self.hpa_path = f"/apis/autoscaling/v2/{within}/horizontalpodautoscalers/{quote(name)}"
+        self.apps = f"/apis/apps/v1/{within}/deployments"
+        self.seen: set[tuple[str, int]] = set()
+        self.past_events_read = False
+
+    def sample(self) -> list[dict]:
+        """Return one record of the state and one for each event that is new since the last call."""
+        hpa = self.get(self.hpa_path, {})
+        deployment = self.get(f"{self.apps}/{quote(hpa['spec']['scaleTargetRef']['name'])}", {})
+        labels = deployment["spec"]["selector"].get("matchLabels") or {}
+        pods = self.get(f"{self.core}/pods", {"labelSelector": selector_text(labels)})["items"]
+        return [cluster_record(hpa, deployment, pods), *self._new_events()]
+
+    def _new_events(self) -> list[dict]:
+        selector = f"involvedObject.kind=HorizontalPodAutoscaler,involvedObject.name={self.name}"
+        events = self.get(f"{self.core}/events", {"fieldSelector": selector})["items"]
+        new = []
+        for event in events:
+            key = (event["metadata"]["uid"], event.get("count") or 1)
+            if key not in self.seen:
+                self.seen.add(key)
+                new.append(event_record(event))
+        first, self.past_events_read = not self.past_events_read, True
+        return [] if first else new  # what happened before the test is not part of it
+
+
+def endpoint_of(service: dict, port: str) -> str:
+    """Return host:port under which a Service of type LoadBalancer is reached from outside the cluster."""
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    ports = service["spec"].get("ports") or []
+    number = next((entry["port"] for entry in ports if port in (entry.get("name"), str(entry["port"]))), None)
+    if number is None:
+        has = ", ".join(str(entry.get("name") or entry["port"]) for entry in ports) or "none"
+        raise ClusterError(f"Service {namespace}/{name} has no port {port}; it has: {has}")
+    addresses = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    host = next((entry.get("ip") or entry.get("hostname") for entry in addresses), None)
+    if host is None:
+        kind = service["spec"].get("type", "ClusterIP")
+        raise ClusterError(
+            f"Service {namespace}/{name} (type {kind}) has no external address; "
+            "a load balancer such as MetalLB gives one, or name the address yourself"
+        )
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"

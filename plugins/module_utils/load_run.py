@@ -1,0 +1,275 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The course of a load test: keep the level of streams, watch the cluster, write each thing down at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from ansible_collections.speechops.riva.plugins.module_utils.load_audio import Audio, cut_chunks, stream_samples
+from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure, Window
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import (
+    Step,
+    level_at,
+    phase_at,
+    phases_of,
+    stream_length,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
+    FAILED,
+    FINISHED,
+    STOPPED,
+    recognition_config,
+    run_stream,
+)
+
+TICK_SECONDS = 0.1
+WINDOW_SECONDS = 1.0
+LONGEST_PAUSE_AFTER_FAILURE = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a load test is asked to do."""
+
+    endpoint: str
+    namespace: str
+    name: str
+    steps: list[Step]
+    tail_seconds: float
+    chunk_duration_ms: int
+    stream_seconds: float
+    stream_grace_seconds: float
+    objective_ms: float
+    sample_seconds: float
+    max_streams: int
+    language_code: str
+
+
+class Recorder:
+    """Writes records as JSON lines, each flushed, so that an interrupted test keeps what it has seen."""
+
+    def __init__(self, path: str):
+        # A new file takes the place of an old one in one step, so that nobody reads a mixture.
+        self._file = open(path + ".new", "w", encoding="utf-8")  # noqa: SIM115
+        os.replace(path + ".new", path)
+        self.records: list[dict] = []
+
+    def write(self, kind: str, seconds: float, **content) -> None:
+        record = {"kind": kind, "t": round(seconds, 2), **content}
+        self.records.append(record)
+        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass
+class Slot:
+    """A place for one stream at a time. After a failure it pauses, longer each time, to spare the server."""
+
+    task: asyncio.Task | None = None
+    not_before: float = 0.0
+    failures: int = 0
+
+    @property
+    def free(self) -> bool:
+        return self.task is None
+
+
+@dataclass
+class Counts:
+    opened: int = 0
+    ended: dict[str, int] = field(default_factory=lambda: {FINISHED: 0, FAILED: 0, STOPPED: 0})
+
+
+class LoadTest:
+    """Runs a plan once. *sample* asks the cluster and returns records of it; it may block."""
+
+    def __init__(self, plan: Plan, audio: Audio, recorder: Recorder, sample: Callable[[], list[dict]] | None):
+        self.plan = plan
+        self.audio = audio
+        self.recorder = recorder
+        self.sample = sample
+        self.phases = phases_of(plan.steps)
+        self.profile_end = self.phases[-1].end
+        longest_stream = plan.stream_seconds + plan.stream_grace_seconds
+        self.deadline = self.profile_end + max(plan.tail_seconds, longest_stream)
+        self.counts = Counts()
+        self.slots: list[Slot] = []
+        self.window = Window()
+        self.at_rest = False
+        self.stop_reason = ""
+        self._phase = 0
+
+    @property
+    def in_flight(self) -> int:
+        return sum(not slot.free for slot in self.slots)
+
+    def stop(self, reason: str) -> None:
+        """End the test at the next tick."""
+        self.stop_reason = self.stop_reason or reason
+
+    async def run(self, keep_going: Callable[[], bool] = lambda: True) -> str:
+        """Run to the end; return why it ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with contextlib.suppress(ValueError, RuntimeError):  # signals reach the main thread only
+                loop.add_signal_handler(number, self.stop, f"interrupted by {signal.Signals(number).name}")
+        self._zero = loop.time()
+        self._clock = loop.time
+        self._config = recognition_config(self.audio.rate, self.plan.language_code)
+        self._write_start()
+        watcher = asyncio.create_task(self._watch())
+        try:
+            await self._keep_level(keep_going)
+        finally:
+            await self._stop_streams()
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+            self._write_window()
+            self.recorder.write("end", self._now(), reason=self.stop_reason)
+        return self.stop_reason
+
+    def _now(self) -> float:
+        return self._clock() - self._zero
+
+    def _write_start(self) -> None:
+        self.recorder.write(
+            "start",
+            0.0,
+            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            plan=asdict(self.plan),
+            audio={
+                "files": len(self.audio.clips),
+                "seconds": round(self.audio.seconds, 1),
+                "samples_per_second": self.audio.rate,
+            },
+        )
+
+    async def _keep_level(self, keep_going: Callable[[], bool]) -> None:
+        window_ends, tick = WINDOW_SECONDS, 0
+        while not self.stop_reason:
+            now = self._now()
+            # Cut the window where a phase ends, so that each record belongs to one phase.
+            if now >= window_ends or phase_at(self.phases, now) != self._phase:
+                self._write_window()
+                self._phase, window_ends = phase_at(self.phases, now), now + WINDOW_SECONDS
+                if not keep_going():
+                    self.stop("interrupted: the process that asked for the test is gone")
+            self._open_streams(now)
+            if now >= self.deadline:
+                self.stop("deadline")
+            elif now >= self.profile_end and not self.in_flight:
+                if not self.plan.tail_seconds:
+                    self.stop("profile done")
+                elif self.at_rest:
+                    self.stop("back at the minimum")
+            tick += 1
+            await asyncio.sleep(max(0.0, self._zero + tick * TICK_SECONDS - self._clock()))
+
+    def _open_streams(self, now: float) -> None:
+        level = level_at(self.phases, now)
+        while len(self.slots) < level:
+            self.slots.append(Slot())
+        ready = [slot for slot in self.slots[:level] if slot.free and now >= slot.not_before]
+        ready = ready[: self.plan.max_streams - self.counts.opened]
+        for index, slot in enumerate(ready):
+            # Spread streams that open together over one chunk, or they would send in step for ever.
+            delay = self.plan.chunk_duration_ms / 1000 * index / len(ready)
+            slot.task = asyncio.create_task(self._stream(slot, self.counts.opened, delay))
+            self.counts.opened += 1
+
+    async def _stream(self, slot: Slot, number: int, delay: float) -> None:
+        plan = self.plan
+        start = self._clock() + delay
+        samples = stream_samples(self.audio, number, stream_length(number, plan.stream_seconds))
+        chunks = cut_chunks(samples, self.audio.rate, plan.chunk_duration_ms)
+        seconds = len(samples) / 2 / self.audio.rate
+        chunk_seconds = plan.chunk_duration_ms / 1000
+        measure = StreamMeasure(len(chunks), chunk_seconds, seconds, plan.objective_ms, self.window)
+        outcome = await run_stream(
+            plan.endpoint, self._config, chunks, start, delay + seconds + plan.stream_grace_seconds, measure
+        )
+        now = self._now()
+        slot.task = None
+        slot.failures = slot.failures + 1 if outcome.state == FAILED else 0
+        slot.not_before = now + min(LONGEST_PAUSE_AFTER_FAILURE, slot.failures)
+        self.counts.ended[outcome.state] += 1
+        self.recorder.write(
+            "stream",
+            now,
+            number=number,
+            opened=round(start - self._zero, 2),
+            seconds=round(seconds, 2),
+            state=outcome.state,
+            code=outcome.code,
+            details=outcome.details,
+            chunks=len(chunks),
+            sent=len(measure.sent_at),
+            answered=measure.answered,
+            late=measure.late,
+            first_response_ms=measure.first_response_ms,
+            final_ms=measure.final_ms,
+        )
+
+    async def _stop_streams(self) -> None:
+        tasks = [slot.task for slot in self.slots if slot.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _write_window(self) -> None:
+        now = self._now()
+        content = asdict(self.window)
+        # Streams hold the window they write to, so it is emptied and not replaced.
+        fresh = Window()
+        for name, value in asdict(fresh).items():
+            setattr(self.window, name, value)
+        self.recorder.write(
+            "streams",
+            now,
+            phase=self._phase,
+            level=level_at(self.phases, now),
+            in_flight=self.in_flight,
+            opened=self.counts.opened,
+            finished=self.counts.ended[FINISHED],
+            failed=self.counts.ended[FAILED],
+            **content,
+        )
+
+    async def _watch(self) -> None:
+        if self.sample is None:
+            self.at_rest = True
+            return
+        turn = 0
+        while True:
+            asked = self._now()
+            records = await asyncio.to_thread(self._sample_safely)
+            for record in records:
+                self.recorder.write(t_asked=round(asked, 2), seconds=self._now(), **record)
+                if record["kind"] == "cluster":
+                    self.at_rest = asked >= self.profile_end and is_at_rest(record)
+            turn += 1
+            await asyncio.sleep(max(0.0, self._zero + turn * self.plan.sample_seconds - self._clock()))
+
+    def _sample_safely(self) -> list[dict]:
+        try:
+            return self.sample()
+        except Exception as error:  # an answer that fails is itself a thing seen; the load goes on
+            return [{"kind": "cluster_error", "message": f"{type(error).__name__}: {error}"}]
+
+
+def is_at_rest(sample: dict) -> bool:
+    """Say whether the service is back at its smallest size and nothing is on its way."""
+    return {sample["desired"], sample["replicas"], sample["ready"]} == {sample["min"]}

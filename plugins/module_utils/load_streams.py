@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One recognition stream, through NVIDIA's Python client, at the pace of real speech."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+
+from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import chunk_deadline
+
+try:
+    import grpc
+    import riva.client
+    from riva.client.proto import riva_asr_pb2
+
+    RIVA_CLIENT_IMPORT_ERROR = None
+except ImportError:
+    RIVA_CLIENT_IMPORT_ERROR = traceback.format_exc()
+
+# gRPC lets channels to one address share a connection. Each stream here stands for a caller of its own,
+# and one connection carries 250 streams at most while more queue silently.
+CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+
+FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stream ended. *code* and *details* are gRPC's for a stream that failed."""
+
+    state: str
+    code: str = ""
+    details: str = ""
+
+
+def recognition_config(rate: int, language_code: str):
+    """Return the first message's content: interim results on, so that each chunk gets an answer."""
+    return riva_asr_pb2.StreamingRecognitionConfig(
+        config=riva_asr_pb2.RecognitionConfig(
+            encoding=riva.client.AudioEncoding.LINEAR_PCM,
+            sample_rate_hertz=rate,
+            language_code=language_code,
+            audio_channel_count=1,
+            max_alternatives=1,
+        ),
+        interim_results=True,
+    )
+
+
+async def ask_server(endpoint: str, timeout: float) -> list[str]:
+    """Ask the server for its models through the same way as the streams will go; return their names."""
+    auth = riva.client.Auth(uri=endpoint, use_aio=True, options=CHANNEL_OPTIONS)
+    try:
+        answer = await riva.client.ASRService(auth).stub.GetRivaSpeechRecognitionConfig(
+            riva_asr_pb2.RivaSpeechRecognitionConfigRequest(), timeout=timeout
+        )
+        return [model.model_name for model in answer.model_config]
+    finally:
+        await auth.channel.close()
+
+
+async def run_stream(
+    endpoint: str, config, chunks: list[bytes], start: float, timeout: float, measure: StreamMeasure
+) -> Outcome:
+    """Send the chunks, one each time it is due, and measure the results until the server ends the stream."""
+    clock = asyncio.get_running_loop().time
+    auth = riva.client.Auth(uri=endpoint, use_aio=True, options=CHANNEL_OPTIONS)
+    call = None
+    try:
+        call = riva.client.ASRService(auth).stub.StreamingRecognize(timeout=timeout)
+        sender = asyncio.create_task(_send(call, config, chunks, start, measure, clock))
+        try:
+            async for response in call:
+                now = clock()
+                if response.results:
+                    measure.received(now, max(result.audio_processed for result in response.results))
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+    except grpc.aio.AioRpcError as error:
+        return Outcome(FAILED, error.code().name, error.details() or "")
+    except Exception as error:  # whatever went wrong, the stream failed, and that is written down
+        return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}")
+    except asyncio.CancelledError:
+        if call is not None:
+            call.cancel()
+        return Outcome(STOPPED)
+    finally:
+        await auth.channel.close()
+    return judge(measure)
+
+
+async def _send(call, config, chunks: list[bytes], start: float, measure: StreamMeasure, clock) -> None:
+    await call.write(riva_asr_pb2.StreamingRecognizeRequest(streaming_config=config))
+    for number, chunk in enumerate(chunks):
+        due = chunk_deadline(start, number, measure.chunk_seconds)
+        wait = due - clock()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        measure.sent(due, clock())
+        await call.write(riva_asr_pb2.StreamingRecognizeRequest(audio_content=chunk))
+    await call.done_writing()
+
+
+def judge(measure: StreamMeasure) -> Outcome:
+    """Judge a stream that ended with status OK: the server must have taken all audio and given a result."""
+    if not measure.all_sent:
+        return Outcome(
+            FAILED,
+            "OK",
+            f"the server ended the stream after {len(measure.sent_at)} of {measure.chunks} chunks were sent",
+        )
+    if not measure.results:
+        return Outcome(FAILED, "OK", "the server gave no result for the whole stream")
+    return Outcome(FINISHED)
