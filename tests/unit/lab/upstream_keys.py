@@ -33,7 +33,7 @@ PASSED_ON = frozenset({
     "rollingUpdate", "securityContext", "startupProbe", "strategy", "updateStrategy",
 })  # fmt: skip
 
-# Values of sub-charts, where the parent's defaults name only what the parent changes, and specs passed on whole.
+# Values of sub-charts, whose defaults name only what the parent changes, and specs passed on whole.
 FREE = {
     "gpu-operator": {"node-feature-discovery"},
     "kube-prometheus-stack": {

@@ -1,0 +1,79 @@
+{{- /* Traefik's static configuration, as arguments. */}}
+{{- define "proxy.staticConfiguration" -}}
+{{- if not .Values.global.checkNewVersion }}
+- "--global.checkNewVersion=false"
+{{- end }}
+{{- if .Values.global.sendAnonymousUsage }}
+- "--global.sendAnonymousUsage"
+{{- end }}
+{{- range $name, $port := .Values.ports }}
+{{- if $port }}
+{{- $entryPoint := printf "entryPoints.%s" $name }}
+- "--{{ $entryPoint }}.address={{ $port.hostIP }}:{{ $port.port }}/{{ $port.protocol | default "TCP" | lower }}"
+{{- /* A plain value or a map of values, under Traefik's own name for it. */}}
+{{- range $key := list "asDefault" "allowACMEByPass" "observability" "transport" "forwardedHeaders" "proxyProtocol" }}
+{{- $value := get $port $key }}
+{{- if and $value (not (and (kindIs "bool" $value) (not $value))) }}
+{{- include "proxy.arguments" (list (printf "%s.%s" $entryPoint $key) $value) }}
+{{- end }}
+{{- end }}
+{{- with $port.http }}
+{{- if (.tls).enabled }}
+- "--{{ $entryPoint }}.http.tls=true"
+{{- with .tls.options }}
+- "--{{ $entryPoint }}.http.tls.options={{ . }}"
+{{- end }}
+{{- end }}
+{{- include "proxy.arguments" (list (printf "%s.http" $entryPoint) (pick . "middlewares" "maxHeaderBytes" "sanitizePath" "encodedCharacters")) }}
+{{- include "proxy.arguments" (list (printf "%s.http.redirections.entryPoint" $entryPoint) ((.redirections).entryPoint | default dict)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- include "proxy.arguments" (list "api" .Values.api) }}
+- "--ping=true"
+{{- if .Values.core.strictTLSOptions }}
+- "--core.strictTLSOptions=true"
+{{- end }}
+{{- if .Values.metrics.addInternals }}
+- "--metrics.addinternals"
+{{- end }}
+{{- with .Values.metrics.prometheus }}
+- "--metrics.prometheus=true"
+- "--metrics.prometheus.entrypoint={{ .entryPoint }}"
+{{- include "proxy.arguments" (list "metrics.prometheus" (pick . "addEntryPointsLabels" "addRoutersLabels" "addServicesLabels" "buckets")) }}
+{{- end }}
+{{- range $name := list "kubernetesCRD" "kubernetesIngress" }}
+{{- $provider := get $.Values.providers $name }}
+{{- if $provider.enabled }}
+{{- $prefix := printf "providers.%s" (lower $name) }}
+- "--{{ $prefix }}"
+{{- range $key := list "ingressClass" "labelSelector" }}
+{{- with get $provider $key }}
+- "--{{ $prefix }}.{{ $key }}={{ . }}"
+{{- end }}
+{{- end }}
+{{- range $key := list "allowCrossNamespace" "allowExternalNameServices" "allowEmptyServices" "nativeLBByDefault" }}
+{{- if get $provider $key }}
+- "--{{ $prefix }}.{{ $key }}=true"
+{{- end }}
+{{- end }}
+{{- with $provider.namespaces }}
+- "--{{ $prefix }}.namespaces={{ join "," . }}"
+{{- end }}
+{{- end }}
+{{- end }}
+- "--log.level={{ .Values.log.level | upper }}"
+{{- with .Values.log.format }}
+- "--log.format={{ . }}"
+{{- end }}
+{{- if .Values.log.noColor }}
+- "--log.noColor=true"
+{{- end }}
+{{- if .Values.accessLog.enabled }}
+- "--accesslog=true"
+{{- include "proxy.arguments" (list "accesslog" (pick .Values.accessLog "format" "bufferingSize")) }}
+{{- end }}
+{{- range .Values.additionalArguments }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
