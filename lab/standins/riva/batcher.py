@@ -164,8 +164,8 @@ class Batcher:
     def enqueue(self, now: int, request: Request) -> list[Batch]:
         """Add a request that arrives now; returns the batches that finished until then.
 
-        Raises QueueFullError (and counts the failure) when the queue is full. Call advance(now) first, so that
-        no finished batch is lost with the exception.
+        Raises QueueFullError (and counts the failure) when the queue is full. Call advance(now) first, so
+        that no finished batch is lost with the exception.
         """
         finished = self.advance(now)
         if self.config.max_queue_size and len(self._queue) >= self.config.max_queue_size:

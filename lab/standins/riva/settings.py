@@ -8,13 +8,15 @@ import re
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 PREFIX = "RIVA_STANDIN_"
 UUID_NAMESPACE = uuid.UUID("6f1d3a52-4a52-5b8c-9a0e-2f3b7c1d9e10")
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+GPU = re.compile(r"[A-Za-z0-9-]*")
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -29,7 +31,6 @@ class Setting:
     name: str
     parse: Callable[[str], Any]
     expected: str
-    default: Any
 
     @property
     def variable(self) -> str:
@@ -82,38 +83,34 @@ def _matching(pattern: re.Pattern) -> Callable[[str], str]:
     return parse
 
 
-def _text(text: str) -> str:
-    return text
-
-
 _PORT = (_integer(0, 65535), "a port number from 0 (any free port) to 65535")
 _SECONDS = (_number(0, 86400), "a number of seconds from 0 to 86400")
 _FAULT = (_number(0, 86400), "a number of seconds from 0 (never) to 86400")
 _MILLISECONDS = (_number(0, 60000), "a number of milliseconds from 0 to 60000")
 
 TABLE: tuple[Setting, ...] = (
-    Setting("HOST", _text, "an address to listen on", "0.0.0.0"),
-    Setting("GRPC_PORT", *_PORT, 50051),
-    Setting("HTTP_PORT", *_PORT, 8000),
-    Setting("METRICS_PORT", *_PORT, 8002),
-    Setting("MODEL_LOAD_SECONDS", *_SECONDS, 10.0),
-    Setting("INSTANCES", _integer(1, 64), "a whole number from 1 to 64", 1),
-    Setting("MAX_BATCH_SIZE", _integer(1, 1024), "a whole number from 1 to 1024", 8),
-    Setting("PREFERRED_BATCH_SIZES", _sizes, "whole numbers from 1 to 1024, commas between, or nothing", ()),
-    Setting("MAX_QUEUE_DELAY_MS", *_MILLISECONDS, 0.0),
-    Setting("SERVICE_BASE_MS", *_MILLISECONDS, 10.0),
-    Setting("SERVICE_PER_ITEM_MS", *_MILLISECONDS, 4.0),
-    Setting("MAX_QUEUE_SIZE", _integer(0, 1000000), "a whole number from 0 (no bound) to 1000000", 0),
-    Setting("CHUNK_MS", _integer(10, 60000), "a whole number of milliseconds from 10 to 60000", 160),
-    Setting("STREAM_WINDOW", _integer(1, 100000), "a whole number from 1 to 100000", 64),
-    Setting("LANGUAGE_CODE", _matching(LANGUAGE), "a language code such as en-US", "en-US"),
-    Setting("MODEL_NAME", _matching(MODEL), "letters, digits, dots, dashes", "parakeet-streaming-asr"),
-    Setting("ENSEMBLE", _boolean, "true or false", False),
-    Setting("GRACE_SECONDS", *_SECONDS, 3600.0),
-    Setting("CRASH_AFTER_SECONDS", *_FAULT, 0.0),
-    Setting("HANG_AFTER_SECONDS", *_FAULT, 0.0),
-    Setting("GPU_UUID", _text, "an identifier such as GPU-6f1d3a52-…", ""),
-    Setting("GPU_MEMORY_MIB", _integer(1, 10000000), "a whole number of MiB", 15360),
+    Setting("HOST", _matching(HOST), "an address to listen on, such as 0.0.0.0"),
+    Setting("GRPC_PORT", *_PORT),
+    Setting("HTTP_PORT", *_PORT),
+    Setting("METRICS_PORT", *_PORT),
+    Setting("MODEL_LOAD_SECONDS", *_SECONDS),
+    Setting("INSTANCES", _integer(1, 64), "a whole number from 1 to 64"),
+    Setting("MAX_BATCH_SIZE", _integer(1, 1024), "a whole number from 1 to 1024"),
+    Setting("PREFERRED_BATCH_SIZES", _sizes, "whole numbers from 1 to 1024, commas between, or nothing"),
+    Setting("MAX_QUEUE_DELAY_MS", *_MILLISECONDS),
+    Setting("SERVICE_BASE_MS", *_MILLISECONDS),
+    Setting("SERVICE_PER_ITEM_MS", *_MILLISECONDS),
+    Setting("MAX_QUEUE_SIZE", _integer(0, 1000000), "a whole number from 0 (no bound) to 1000000"),
+    Setting("CHUNK_MS", _integer(10, 60000), "a whole number of milliseconds from 10 to 60000"),
+    Setting("STREAM_WINDOW", _integer(1, 100000), "a whole number from 1 to 100000"),
+    Setting("LANGUAGE_CODE", _matching(LANGUAGE), "a language code such as en-US"),
+    Setting("MODEL_NAME", _matching(MODEL), "a name of letters, digits, dots, dashes"),
+    Setting("ENSEMBLE", _boolean, "true or false"),
+    Setting("GRACE_SECONDS", *_SECONDS),
+    Setting("CRASH_AFTER_SECONDS", *_FAULT),
+    Setting("HANG_AFTER_SECONDS", *_FAULT),
+    Setting("GPU_UUID", _matching(GPU), "an identifier of letters, digits and dashes, or nothing"),
+    Setting("GPU_MEMORY_MIB", _integer(1, 10000000), "a whole number of MiB"),
 )
 
 
@@ -143,7 +140,7 @@ class Settings:
     hang_after_seconds: float = 0.0
     gpu_uuid: str = ""
     gpu_memory_mib: int = 15360
-    triton_timeout_seconds: int | None = field(default=None)
+    triton_timeout_seconds: int | None = None
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -162,7 +159,6 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             values[setting.attribute] = setting.parse(environment[variable].strip())
         except ValueError:
             mistakes.append(f"{variable}={environment[variable]!r} is wrong: it must be {setting.expected}")
-    mistakes += _cross_checks(values)
     triton_timeout = environment.get("TRITON_TIMEOUT_SEC", "").strip()
     if triton_timeout:
         try:
@@ -171,24 +167,22 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             mistakes.append(
                 f"TRITON_TIMEOUT_SEC={triton_timeout!r} is wrong: it must be a whole number from 1 to 86400"
             )
+    settings = Settings(**values)
+    mistakes += _cross_checks(settings)
     if mistakes:
         raise SettingsError("\n".join(mistakes))
-    if not values.get("gpu_uuid"):
-        values["gpu_uuid"] = _visible_gpu(environment)
-    return Settings(**values)
+    return settings if settings.gpu_uuid else replace(settings, gpu_uuid=_visible_gpu(environment))
 
 
-def _cross_checks(values: Mapping[str, Any]) -> list[str]:
-    defaults = {setting.attribute: setting.default for setting in TABLE}
-    merged = {**defaults, **values}
+def _cross_checks(settings: Settings) -> list[str]:
     mistakes = []
-    too_large = [size for size in merged["preferred_batch_sizes"] if size > merged["max_batch_size"]]
+    too_large = [size for size in settings.preferred_batch_sizes if size > settings.max_batch_size]
     if too_large:
         mistakes.append(
             f"{PREFIX}PREFERRED_BATCH_SIZES has {', '.join(map(str, too_large))}, above "
-            f"{PREFIX}MAX_BATCH_SIZE={merged['max_batch_size']}: give sizes up to that, or raise it"
+            f"{PREFIX}MAX_BATCH_SIZE={settings.max_batch_size}: give sizes up to that, or raise it"
         )
-    if merged["service_base_ms"] + merged["service_per_item_ms"] <= 0:
+    if settings.service_base_ms + settings.service_per_item_ms <= 0:
         mistakes.append(
             f"{PREFIX}SERVICE_BASE_MS and {PREFIX}SERVICE_PER_ITEM_MS are both 0: "
             "an inference must take some time, give at least one of them"

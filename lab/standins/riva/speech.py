@@ -69,7 +69,7 @@ class Recognition:
 
 
 class Failure:
-    """What went wrong in a call, kept until its other half has ended: an abort must be the last thing sent."""
+    """What went wrong in a call, kept until its writer has ended: an abort must be the last thing sent."""
 
     def __init__(self) -> None:
         self._status: tuple[grpc.StatusCode, str] | None = None

@@ -88,6 +88,6 @@ class WebServer:
             response = Response(405, "only GET and HEAD\n")
         else:
             response = await self._handler(target.partition("?")[0])
-        writer.write(response.encode(method == "GET", keep_alive))
+        writer.write(response.encode(method != "HEAD", keep_alive))
         await writer.drain()
         return keep_alive
