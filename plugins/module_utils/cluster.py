@@ -165,9 +165,7 @@ def permission_of(path: str, listing: bool = False) -> str:
 
 def first_kubeconfig(params: Mapping, environment: Mapping = os.environ) -> tuple[str, str] | None:
     """(path, where it was set) of the kubeconfig named by option or environment, None where neither does."""
-    if any(
-        params.get(option) or environment.get(f"K8S_AUTH_{option.upper()}") for option in ("host", "api_key")
-    ):
+    if any(params.get(option) or environment.get(f"K8S_AUTH_{option.upper()}") for option in ("host", "api_key")):
         return None
     value = params.get("kubeconfig")
     if isinstance(value, str) and value:
@@ -217,9 +215,7 @@ def connect(module, deadline: Deadline) -> Cluster:
     """The door to the cluster that the module's authentication options name."""
     if MISSING_LIBRARY is not None:
         name = getattr(MISSING_LIBRARY, "name", None) or "kubernetes"
-        raise KubeconfigError(
-            missing_required_lib(name.split(".")[0]), "install the collection's requirements"
-        )
+        raise KubeconfigError(missing_required_lib(name.split(".")[0]), "install the collection's requirements")
     reveal_kubeconfig_path(module)
     check_kubeconfig(module.params)
     try:
@@ -256,17 +252,13 @@ class Cluster:
         self.sleep = sleep
         self.host = client.configuration.host.rstrip("/")
 
-    def get(self, path: str, query: Mapping | None = None, listing: bool = False, attempts: int = ATTEMPTS):
-        """The JSON behind a path. What may pass is tried again; the rest is an error of this file."""
-        for attempt in range(1, attempts + 1):
+    def get(self, path: str, query: Mapping | None = None, listing: bool = False, text: bool = False):
+        """The JSON (or text) behind a path. What may pass is tried again; the rest is an error of this file."""
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self.once(path, query, listing)
+                return self.once(path, query, listing, text)
             except ClusterError as error:
-                if (
-                    not error.transient
-                    or isinstance(error, Expired | DeadlineExceeded)
-                    or attempt == attempts
-                ):
+                if not error.transient or isinstance(error, Expired | DeadlineExceeded) or attempt == attempts:
                     raise
                 # A silence of half a minute is not asked for six times.
                 if error.reason == "Timeout" and attempt >= 2:
@@ -318,7 +310,7 @@ class Cluster:
                 return
             query["continue"] = token
 
-    def once(self, path: str, query: Mapping | None = None, listing: bool = False):
+    def once(self, path: str, query: Mapping | None = None, listing: bool = False, text: bool = False):
         """One request, no retry."""
         left = self.deadline.left()
         if left <= 0:
@@ -353,6 +345,8 @@ class Cluster:
             raise self.connection_error(error, path) from error
         if response.status != 200:
             raise self.http_error(response, body, path, listing)
+        if text:
+            return body.decode("utf-8", "replace")
         try:
             return json.loads(body)
         except ValueError as error:
@@ -391,14 +385,15 @@ class Cluster:
                 f"the TLS connection to {self.host} failed: {tls_reason(text)}",
                 "compare the certificates in the kubeconfig (and their dates) with the cluster's CA",
             )
-        if isinstance(error, OSError) and not isinstance(
-            error, urllib3.exceptions.HTTPError | ConnectionError
-        ):
+        if isinstance(error, OSError) and not isinstance(error, urllib3.exceptions.HTTPError | ConnectionError):
             return KubeconfigError(
                 f"a file named in the kubeconfig or the options can't be used: {text}",
                 "check ca_cert, client_cert and client_key",
             )
-        timeout = isinstance(error, urllib3.exceptions.TimeoutError)
+        # urllib3 counts a refused connection among its time-outs.
+        timeout = isinstance(error, urllib3.exceptions.TimeoutError) and not isinstance(
+            error, urllib3.exceptions.NewConnectionError
+        )
         if self.deadline.passed():
             return self.too_late(f"{path}: {text}")
         return Unreachable(
