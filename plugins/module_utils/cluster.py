@@ -258,7 +258,7 @@ class Cluster:
             try:
                 return self.once(path, query, listing, text)
             except ClusterError as error:
-                if not error.transient or isinstance(error, Expired | DeadlineExceeded) or attempt == attempts:
+                if not error.transient or isinstance(error, Expired | DeadlineExceeded) or attempt == ATTEMPTS:
                     raise
                 # A silence of half a minute is not asked for six times.
                 if error.reason == "Timeout" and attempt >= 2:
