@@ -104,15 +104,17 @@ class Gpu:
         yield "nv_gpu_power_usage", "GPU power usage in watts", round(watts, 3)
 
 
-def model_statistics(batcher: Batcher, acoustic: str, idle: str, ensemble: str | None) -> dict[str, ModelStats]:
+def model_statistics(
+    batcher: Batcher, acoustic: str, idle: str, ensemble: str | None
+) -> dict[str, ModelStats]:
     """The models that this server exports, as Riva does: one works, one waits for its turn for ever."""
     models = {acoustic: batcher.stats, idle: ModelStats()}
     if ensemble:
-        models[ensemble] = _ensemble(batcher.stats)
+        models[ensemble] = ensemble_of(batcher.stats)
     return models
 
 
-def _ensemble(inner: ModelStats) -> ModelStats:
+def ensemble_of(inner: ModelStats) -> ModelStats:
     """An ensemble hands its requests on at once: it counts them and their time, but no queue of its own.
 
     Its failures keep no reason but OTHER.

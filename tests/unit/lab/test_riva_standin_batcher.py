@@ -1,4 +1,4 @@
-"""The stand-in's queue on a virtual clock, held against queueing theory and against a replay made another way."""
+"""The stand-in's queue on a virtual clock, held against queueing theory and an independent replay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ SECOND = 1_000_000_000
 
 
 def config(**changes) -> BatcherConfig:
-    return BatcherConfig(**{"service_base_ns": 10 * NS_PER_MS, "service_per_item_ns": 4 * NS_PER_MS, **changes})
+    return BatcherConfig(
+        **{"service_base_ns": 10 * NS_PER_MS, "service_per_item_ns": 4 * NS_PER_MS, **changes}
+    )
 
 
 def poisson(rate_per_second: float, count: int, seed: int) -> list[int]:
@@ -107,7 +109,9 @@ def replay(settings: BatcherConfig, arrivals: list[int]) -> list[tuple[int, int]
     ],
 )
 def test_choose_batch(waiting, age_ms, preferred, delay_ms, expected):
-    settings = config(max_batch_size=8, preferred_batch_sizes=preferred, max_queue_delay_ns=delay_ms * NS_PER_MS)
+    settings = config(
+        max_batch_size=8, preferred_batch_sizes=preferred, max_queue_delay_ns=delay_ms * NS_PER_MS
+    )
     assert choose_batch(waiting, age_ms * NS_PER_MS, settings) == expected
 
 

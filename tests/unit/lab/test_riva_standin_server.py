@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -38,7 +39,9 @@ class Server:
     """One stand-in on free ports of the loopback address."""
 
     def __init__(self, *flags: str, wait: bool = True, **settings) -> None:
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("RIVA_STANDIN_")}
+        environment = {
+            name: text for name, text in os.environ.items() if not name.startswith("RIVA_STANDIN_")
+        }
         chosen = {
             "HOST": "127.0.0.1",
             "GRPC_PORT": 0,
@@ -81,7 +84,9 @@ class Server:
     def health(self, service: str = "", timeout: float = 5) -> int:
         return self.health_stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout).status
 
-    def get(self, path: str, port: int | None = None, method: str = "GET", timeout: float = 5) -> tuple[int, str]:
+    def get(
+        self, path: str, port: int | None = None, method: str = "GET", timeout: float = 5
+    ) -> tuple[int, str]:
         request = urllib.request.Request(f"http://127.0.0.1:{port or self.http}{path}", method=method)
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -93,14 +98,18 @@ class Server:
         _, page = self.get("/metrics", self.metrics_port)
         return {
             series: float(value)
-            for series, value in (line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+            for series, value in (
+                line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#")
+            )
         }
 
     def counter(self, name: str, model: str = ACOUSTIC) -> float:
         return self.metrics()[f'{name}{{model="{model}",version="1"}}']
 
     def failures(self, reason: str) -> float:
-        return self.metrics()[f'nv_inference_request_failure{{model="{ACOUSTIC}",reason="{reason}",version="1"}}']
+        return self.metrics()[
+            f'nv_inference_request_failure{{model="{ACOUSTIC}",reason="{reason}",version="1"}}'
+        ]
 
     def stream(self, pieces, interim: bool = True, **config):
         """All responses of one stream."""
@@ -226,7 +235,11 @@ def test_messages_in_the_wrong_order_are_refused(server):
     audio = riva_asr_pb2.StreamingRecognizeRequest(audio_content=pcm(0.1))
     config = riva_asr_pb2.StreamingRecognizeRequest()
     config.streaming_config.config.sample_rate_hertz = RATE
-    for messages, text in (([audio], "first message"), ([], "first message"), ([config, audio, config], "only once")):
+    for messages, text in (
+        ([audio], "first message"),
+        ([], "first message"),
+        ([config, audio, config], "only once"),
+    ):
         code, details = refused(lambda sent=messages: list(server.asr.stub.StreamingRecognize(iter(sent))))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert text in details
@@ -267,11 +280,31 @@ def test_http_refuses_other_methods_and_nonsense(server):
     assert json.loads(server.get("/v2")[1])["name"] == "triton"
 
 
+def test_http_keeps_a_connection_open_and_survives_nonsense(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.metrics_port, timeout=5)
+    connection.connect()
+    first = connection.sock
+    for _ in range(3):
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        assert answer.getheader("Content-Type").startswith("text/plain")
+        assert b"nv_inference_count" in answer.read()
+        assert connection.sock is first
+    connection.close()
+    for sent, status in ((b"hello\r\n\r\n", b"400"), (b"GET / HTTP/1.1\r\nx: " + b"y" * 40000, b"431")):
+        with socket.create_connection(("127.0.0.1", server.http), timeout=5) as raw:
+            raw.sendall(sent)
+            assert raw.recv(100).split()[1] == status
+    assert server.get("/v2/health/live")[0] == 200
+
+
 def test_metrics_page_has_tritons_names_types_and_labels(server):
     _, page = server.get("/metrics", server.metrics_port)
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     helps = set(re.findall(r"^# HELP (\S+) .+$", page, re.MULTILINE))
-    counters = {f"nv_inference_{name}" for name in ("request_success", "request_failure", "count", "exec_count")}
+    counters = {
+        f"nv_inference_{name}" for name in ("request_success", "request_failure", "count", "exec_count")
+    }
     counters |= {
         f"nv_inference_{name}_duration_us"
         for name in ("request", "queue", "compute_input", "compute_infer", "compute_output")
@@ -341,7 +374,8 @@ def test_counters_and_waits_of_a_saturated_server():
         # 25 full batches, and some smaller ones while the streams come in.
         assert 25 <= executions <= 40
         compute = sum(
-            server.counter(f"nv_inference_compute_{part}_duration_us") for part in ("input", "infer", "output")
+            server.counter(f"nv_inference_compute_{part}_duration_us")
+            for part in ("input", "infer", "output")
         )
         queue = server.counter("nv_inference_queue_duration_us")
         whole = server.counter("nv_inference_request_duration_us")
@@ -368,7 +402,10 @@ def test_a_full_queue_refuses_with_unavailable():
 
 
 def test_a_stream_window_holds_a_fast_client_back():
-    with running(SERVICE_BASE_MS=30, MAX_BATCH_SIZE=1, STREAM_WINDOW=4) as server, ThreadPoolExecutor(1) as pool:
+    with (
+        running(SERVICE_BASE_MS=30, MAX_BATCH_SIZE=1, STREAM_WINDOW=4) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
         future = pool.submit(server.stream, [pcm(3.2)])
         highest = 0.0
         while not future.done():
@@ -444,6 +481,26 @@ def test_a_grace_that_is_over_cuts_the_stream():
         assert code == 0
         assert "RIVA_STANDIN_GRACE_SECONDS" in text
         assert future.exception().code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_a_second_sigterm_ends_the_grace():
+    with running() as server, ThreadPoolExecutor(1) as pool:
+        release, begun = threading.Event(), threading.Event()
+
+        def pieces():
+            yield pcm(0.2)
+            begun.set()
+            release.wait(10)
+
+        pool.submit(server.stream, pieces())
+        begun.wait(5)
+        eventually(lambda: server.counter("nv_inference_request_success") >= 1)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: server.health() == NOT_SERVING)
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end(5)[0] == 0
+        release.set()
 
 
 def test_sigterm_while_loading_ends_at_once():

@@ -11,7 +11,7 @@ import pytest
 
 from lab.standins.riva.audio import AudioError, ChunkCutter
 from lab.standins.riva.batcher import ModelStats
-from lab.standins.riva.metrics import Gpu, _ensemble, render
+from lab.standins.riva.metrics import Gpu, ensemble_of, render
 from lab.standins.riva.settings import PREFIX, TABLE, Settings, SettingsError, from_environment
 from lab.standins.riva.start import FlagError, parse_flags
 
@@ -112,7 +112,10 @@ def test_service_time_must_not_be_zero():
     [
         ({PREFIX + "GPU_UUID": "GPU-a", "NVIDIA_VISIBLE_DEVICES": "GPU-b"}, "GPU-a"),
         ({"NVIDIA_VISIBLE_DEVICES": "GPU-b,GPU-c"}, "GPU-b"),
-        ({"NVIDIA_VISIBLE_DEVICES": "all", "HOSTNAME": "pod"}, from_environment({"HOSTNAME": "pod"}).gpu_uuid),
+        (
+            {"NVIDIA_VISIBLE_DEVICES": "all", "HOSTNAME": "pod"},
+            from_environment({"HOSTNAME": "pod"}).gpu_uuid,
+        ),
     ],
 )
 def test_gpu_identifier(environment, expected):
@@ -134,7 +137,11 @@ def test_every_setting_is_a_field_and_stands_in_the_readme_with_its_default():
     ("arguments", "asr", "tts"),
     [
         ([], True, False),
-        (["--asr_service=true", "--nlp_service=false", "--nmt_service=false", "--tts_service=false"], True, False),
+        (
+            ["--asr_service=true", "--nlp_service=false", "--nmt_service=false", "--tts_service=false"],
+            True,
+            False,
+        ),
         (["--asr_service=false", "--tts_service"], False, True),
         (["-noasr_service", "--tts_service=YES"], False, True),
     ],
@@ -187,11 +194,23 @@ def wav(seconds: float, rate: int = 16000, channels: int = 1, width: int = 2) ->
             [1600],
         ),
     ],
-    ids=["odd end", "one chunk", "half a sample", "nothing", "two bytes", "not RIFF", "wav", "wav rate", "wav part"],
+    ids=[
+        "odd end",
+        "one chunk",
+        "half a sample",
+        "nothing",
+        "two bytes",
+        "not RIFF",
+        "wav",
+        "wav rate",
+        "wav part",
+    ],
 )
 def test_chunks_do_not_depend_on_how_the_audio_is_cut_by_the_client(audio, rate, chunks, piece):
     cutter = ChunkCutter(rate, 160)
-    cut = [part for start in range(0, len(audio), piece) for part in cutter.feed(audio[start : start + piece])]
+    cut = [
+        part for start in range(0, len(audio), piece) for part in cutter.feed(audio[start : start + piece])
+    ]
     cut += cutter.finish()
     assert cut == chunks
     assert cutter.samples == sum(chunks)
@@ -205,7 +224,11 @@ def test_chunks_do_not_depend_on_how_the_audio_is_cut_by_the_client(audio, rate,
         (wav(0.1, width=1), 16000, "8 bits"),
         (b"RIFF" + bytes(8), 16000, "not WAVE"),
         (wav(0.1)[:30], 16000, "not complete"),
-        (b"RIFF" + bytes(4) + b"WAVE" + b"LIST" + struct.pack("<I", 10**6) + bytes(70000), 16000, "no data part"),
+        (
+            b"RIFF" + bytes(4) + b"WAVE" + b"LIST" + struct.pack("<I", 10**6) + bytes(70000),
+            16000,
+            "no data part",
+        ),
     ],
 )
 def test_audio_that_cannot_be_used(audio, rate, text):
@@ -217,7 +240,7 @@ def test_audio_that_cannot_be_used(audio, rate, text):
 def test_ensemble_repeats_its_model_without_a_queue_of_its_own():
     inner = ModelStats(success=10, inferences=10, executions=4, request_us=500, queue_us=300, pending=7)
     inner.failure["REJECTED"] = 2
-    outer = _ensemble(inner)
+    outer = ensemble_of(inner)
     assert (outer.success, outer.executions, outer.queue_us, outer.pending) == (10, 10, 0, 0)
     assert outer.failure == {"REJECTED": 0, "CANCELED": 0, "BACKEND": 0, "OTHER": 2}
 
