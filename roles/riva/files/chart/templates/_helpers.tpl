@@ -21,3 +21,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: {{ $value | toString | quote }}
 {{- end }}
 {{- end -}}
+
+{{- /* Milliseconds as a Kubernetes quantity: 10 is "10", 1.5 is "1500m". */}}
+{{- define "riva.milliseconds" -}}
+{{- $milli := int64 (round (mulf . 1000) 0) -}}
+{{- if mod $milli 1000 }}{{ printf "%dm" $milli }}{{ else }}{{ div $milli 1000 }}{{ end -}}
+{{- end -}}

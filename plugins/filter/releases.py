@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters over Helm releases and their values; the sense is in module_utils."""
+
+from __future__ import annotations
+
+from ansible_collections.speechops.riva.plugins.module_utils import releases, riva_values
+
+
+class FilterModule:
+    """Filters over Helm releases and their values."""
+
+    def filters(self):
+        return {
+            "release_recovery": releases.recovery,
+            "riva_chart_values": riva_values.chart_values,
+            "ngc_secrets": riva_values.ngc_secrets,
+            "plain_types": riva_values.plain_types,
+        }

@@ -1,0 +1,262 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Are the variables that a user set known, of the right type and free of contradiction. Pure rules."""
+
+from __future__ import annotations
+
+import difflib
+
+CHECK = "inputs"
+
+_TYPES = {
+    "str": "a text",
+    "path": "a path",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping",
+}
+
+
+def finding(subject, message, remedy, status="failed"):
+    return {"check": CHECK, "subject": subject, "status": status, "message": message, "remedy": remedy}
+
+
+def nearest(name, known):
+    """The known name most like this one, or None where none is like it."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.75)
+    return close[0] if close else None
+
+
+def _shown(value):
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _is(kind, value):
+    if kind in ("str", "path"):
+        return isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    if kind == "bool":
+        return isinstance(value, bool) or str(value).lower() in ("true", "false", "yes", "no")
+    if kind in ("int", "float"):
+        if isinstance(value, bool):
+            return False
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return False
+        return kind == "float" or number == int(number)
+    if kind == "list":
+        return isinstance(value, list)
+    if kind == "dict":
+        return isinstance(value, dict)
+    return True
+
+
+def _secret(option):
+    return bool(option.get("no_log"))
+
+
+def check_value(name, option, value):
+    """Findings of one variable against its entry in an argument spec; goes into lists and mappings."""
+    if value is None:
+        if option.get("required"):
+            return [finding(name, f"{name} is empty", f"Set {name}: {_about(option)}")]
+        return []
+    kind = option.get("type", "str")
+    shown = "a secret value" if _secret(option) else _shown(value)
+    if not _is(kind, value):
+        return [
+            finding(
+                name,
+                f"{name} is {shown}, which is not {_TYPES.get(kind, kind)}",
+                f"Set {name} to {_TYPES.get(kind, kind)}: {_about(option)}",
+            )
+        ]
+    choices = option.get("choices")
+    if choices and kind != "list" and value not in choices:
+        return [_not_a_choice(name, shown, choices)]
+    if kind == "list":
+        return _check_list(name, option, value)
+    if kind == "dict" and option.get("options"):
+        return _check_mapping(name, option["options"], value)
+    return []
+
+
+def _about(option):
+    words = option.get("description", "")
+    words = words[0] if isinstance(words, list) and words else words
+    return " ".join(str(words).split())
+
+
+def _not_a_choice(name, shown, choices):
+    allowed = ", ".join(str(c) for c in choices)
+    return finding(name, f"{name} is {shown}", f"Set {name} to one of: {allowed}")
+
+
+def _check_list(name, option, value):
+    found = []
+    for position, element in enumerate(value):
+        place = f"{name}[{position}]"
+        entry = {key: option[key] for key in ("options", "choices", "no_log") if key in option}
+        entry["type"] = option.get("elements", "raw")
+        entry["required"] = True
+        found.extend(check_value(place, entry, element))
+    return found
+
+
+def _check_mapping(name, options, value):
+    found = []
+    for key, inner in value.items():
+        if key not in options:
+            found.append(_unknown(f"{name}.{key}", key, options, f"a key of {name}"))
+            continue
+        found.extend(check_value(f"{name}.{key}", options[key], inner))
+    for key, option in options.items():
+        if option.get("required") and key not in value:
+            found.append(
+                finding(
+                    f"{name}.{key}",
+                    f"{name} lacks {key}",
+                    f"Add {key}: {_about(option)}",
+                )
+            )
+    return found
+
+
+def _unknown(subject, name, known, what):
+    like = nearest(name, known)
+    remedy = f"Did you mean {like}? " if like else ""
+    remedy += "" if like else "Remove it, or take one of: {}. ".format(", ".join(sorted(known)))
+    return finding(subject, f"{subject} is not {what} that is known", remedy.strip())
+
+
+def _looks_ours(name, options, prefixes):
+    if any(name.startswith(prefix + "_") for prefix in prefixes):
+        return True
+    return bool(difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.9))
+
+
+def check_variables(options, prefixes, variables):
+    """Findings of all variables of one cluster.
+
+    options: {variable: entry of an argument spec}; prefixes: the roles' names; variables: what the inventory
+    and the command line set. A variable with a role's prefix that no role knows is a mistake; another one that
+    looks like a known name too.
+    """
+    found = []
+    for name in sorted(variables):
+        if name in options:
+            found.extend(check_value(name, options[name], variables[name]))
+        elif _looks_ours(name, options, prefixes):
+            found.append(_unknown(name, name, options, "a variable of the roles"))
+    for name, option in sorted(options.items()):
+        if option.get("required") and name not in variables and "default" not in option:
+            found.append(finding(name, f"{name} is not set", f"Set {name}: {_about(option)}"))
+    return found
+
+
+def check_services(services):
+    """Findings of riva_services taken together: what a type check cannot see."""
+    if not isinstance(services, list):
+        return []
+    found = []
+    services = [s for s in services if isinstance(s, dict)]
+    for key, words in (("name", "have the same name"), ("host", "answer to the same host")):
+        values = [s.get(key) or "" for s in services]
+        for value in sorted(set(values)):
+            if values.count(value) > 1 and (value or key == "host"):
+                which = f" ({value})" if value else " (any)"
+                what = f"{values.count(value)} speech services {words}{which}"
+                found.append(finding("riva_services", what, f"Give each item of riva_services its own {key}."))
+    for service in services:
+        low, high = service.get("min_replicas"), service.get("max_replicas")
+        if isinstance(low, int) and isinstance(high, int) and low > high:
+            found.append(
+                finding(
+                    "riva_services",
+                    "{}: min_replicas {} is more than max_replicas {}".format(service.get("name"), low, high),
+                    f"Set max_replicas to {low} or more.",
+                )
+            )
+    return found
+
+
+def as_text(findings):
+    """The findings as a message: what is wrong, and under it what to do."""
+    lines = []
+    for item in findings:
+        lines.append("{}: {}".format(item["status"], item["message"]))
+        if item.get("remedy"):
+            lines.append("    {}".format(item["remedy"]))
+    return "\n".join(lines)
+
+
+def truth(value):
+    """A boolean that may have come from the command line as text."""
+    return value if isinstance(value, bool) else str(value).lower() in ("true", "yes", "on", "1")
+
+
+def relevant(names, options, prefixes):
+    """The names of variables that are the roles' or look as if they were meant to be."""
+    return sorted(name for name in names if name in options or _looks_ours(name, options, prefixes))
+
+
+def chart_problem(reference, exists, is_folder):
+    """What is wrong with a chart given as a path; empty for any other form and where nothing is."""
+    text = str(reference)
+    if text.startswith(("oci://", "http://", "https://")):
+        return ""
+    if not text.startswith(("/", ".", "~")) and not text.endswith((".tgz", ".tar.gz")):
+        return ""
+    if not exists(text):
+        return "where nothing is"
+    if is_folder(text) and not exists(text.rstrip("/") + "/Chart.yaml"):
+        return "a folder without a Chart.yaml"
+    return ""
+
+
+OLDEST_KUBERNETES = (1, 30)
+
+
+def check_kubernetes(version):
+    """A finding where the cluster is older than what the charts need."""
+    parts = version.lstrip("v").split(".")
+    if len(parts) < 2 or not parts[0].isdigit() or not parts[1].isdigit():
+        return []
+    if (int(parts[0]), int(parts[1])) >= OLDEST_KUBERNETES:
+        return []
+    oldest = ".".join(str(part) for part in OLDEST_KUBERNETES)
+    return [finding("cluster", f"Kubernetes is {version}", f"Upgrade the cluster to Kubernetes {oldest} or newer.")]
+
+
+def node_facts(node):
+    """What the check of the nodes needs of one node."""
+    labels = (node.get("metadata") or {}).get("labels") or {}
+    status = node.get("status") or {}
+    allocatable = status.get("allocatable") or {}
+    gpus = [value for key, value in allocatable.items() if key.startswith("nvidia.com/") and value != "0"]
+    return {"name": (node.get("metadata") or {}).get("name"), "gpu": bool(gpus) or _labelled(labels)}
+
+
+def _labelled(labels):
+    return labels.get("nvidia.com/gpu.present") == "true" or "nvidia.com/gpu.count" in labels
+
+
+def check_nodes(nodes, gpus_expected_now):
+    """A finding where there is no node, or no GPU although nothing is going to bring it."""
+    if not nodes:
+        return [finding("cluster", "the cluster has no nodes", "Join nodes to the cluster first.")]
+    if gpus_expected_now and not any(node["gpu"] for node in nodes):
+        return [
+            finding(
+                "gpu_operator_enabled",
+                f"gpu_operator_enabled is false, and none of the {len(nodes)} nodes has a GPU "
+                "(no nvidia.com/gpu label, nothing allocatable)",
+                "Set gpu_operator_enabled to true, or install driver, device plugin and feature discovery on "
+                "the GPU nodes first.",
+            )
+        ]
+    return []

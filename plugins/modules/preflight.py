@@ -1,0 +1,128 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: preflight
+short_description: Checks inputs and cluster before the first change
+version_added: 0.1.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - On the controller, every variable of the roles is held against the roles' argument specs. Unknown names and keys
+    (with the nearest one that is known), wrong types, missing ones and contradictions between speech services end
+    the play.
+  - Then the cluster is asked whether it answers, how old it is, and, where no GPU Operator is to be installed,
+    whether it has GPUs. Charts given as a path have to be there.
+  - The roles' variables are read from the host's variables; a task calls it without options.
+options:
+  kubeconfig:
+    description: Path of the kubeconfig; set from C(cluster_kubeconfig).
+    type: path
+  context:
+    description: Context in the kubeconfig; set from C(cluster_context).
+    type: str
+  charts:
+    description: Charts by the name of their variable; set from the variables that end in C(_chart_ref).
+    type: dict
+    default: {}
+  gpus_expected_now:
+    description: Whether nodes have to have GPUs already; set from C(gpu_operator_enabled).
+    type: bool
+    default: false
+  timeout:
+    description: Seconds that the apiserver has for its answers.
+    type: int
+    default: 20
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+"""
+
+EXAMPLES = r"""
+- name: Inputs and cluster are fit for what the roles will do
+  speechops.riva.preflight:
+"""
+
+RETURN = r"""
+findings:
+  description: What is wrong, as check, subject, status, message and remedy.
+  type: list
+  elements: dict
+  returned: always
+kubernetes:
+  description: Version of the cluster.
+  type: str
+  returned: when the cluster answers
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import inputs
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    KubeconfigError,
+    auth_argument_spec,
+    connect,
+)
+
+
+def chart_findings(charts):
+    found = []
+    for variable, reference in sorted(charts.items()):
+        words = inputs.chart_problem(reference, os.path.exists, os.path.isdir)
+        if words:
+            found.append(
+                inputs.finding(
+                    variable,
+                    f"{variable} is {reference}, {words}",
+                    f"Set {variable} to the folder or tgz file of the chart, to its name in a repository, "
+                    "or to an oci:// or https:// address.",
+                )
+            )
+    return found
+
+
+def api_finding(error):
+    about = "cluster_kubeconfig" if isinstance(error, KubeconfigError) else "cluster"
+    remedy = error.remedy or "Check cluster_kubeconfig and cluster_context."
+    if about == "cluster":
+        remedy += " (The address comes from cluster_kubeconfig, context cluster_context.)"
+    return inputs.finding(about, str(error), remedy)
+
+
+def main():
+    spec = auth_argument_spec()
+    spec.update(
+        kubeconfig={"type": "path"},
+        charts={"type": "dict", "default": {}},
+        gpus_expected_now={"type": "bool", "default": False},
+        timeout={"type": "int", "default": 20},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    params = module.params
+    findings = chart_findings(params["charts"])
+    version = ""
+    try:
+        cluster = connect(module, Deadline(params["timeout"]))
+        version = cluster.get("/version", attempts=2).get("gitVersion", "")
+        findings += inputs.check_kubernetes(version)
+        nodes = cluster.list_all("/api/v1/nodes", inputs.node_facts)
+        findings += inputs.check_nodes(nodes, params["gpus_expected_now"])
+    except ClusterError as error:
+        findings.append(api_finding(error))
+    module.exit_json(changed=False, findings=findings, kubernetes=version)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: wait_for_release
+short_description: Waits until the workloads of a Helm release are ready, and says why they are not
+version_added: 0.1.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - Looks at every Deployment, StatefulSet, DaemonSet and Job of a Helm release, and at further objects that are
+    named, until all of them are ready or one deadline has passed.
+  - While it waits it prints a line every few seconds that says what is still awaited. When the deadline passes it
+    fails with one finding an object, gathered from its conditions, its pods and their events, with a remedy.
+  - It reads only. In check mode it looks once and does not fail.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  release_name:
+    description: Name of the Helm release.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the Helm release.
+    type: str
+    required: true
+  timeout:
+    description: Seconds after which the wait ends, for everything together.
+    type: int
+    default: 300
+  sleep:
+    description: Seconds between two looks.
+    type: int
+    default: 3
+  slice:
+    description: Seconds between two lines of progress.
+    type: int
+    default: 10
+  expect:
+    description: Objects beside the release's own workloads that have to be as described.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      what:
+        description: What is expected, in words; the subject of the line of progress and of the finding.
+        type: str
+        required: true
+      resource:
+        description: Path of the list in the Kubernetes API, for example V(/api/v1/nodes).
+        type: str
+        required: true
+      name:
+        description: Only the object of this name.
+        type: str
+      label_selector:
+        description: Only objects with these labels.
+        type: str
+      at_least:
+        description: How many objects have to meet the expectation, or how large the sum has to be.
+        type: int
+        default: 1
+      sum:
+        description: >-
+          Path of a number to add up over the objects; a dot inside a key is written with a backslash before it.
+        type: str
+      ready:
+        description: Whether the objects are workloads whose pods have to be ready (one pod or more).
+        type: bool
+        default: false
+      fields:
+        description: Values that the objects have to have.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Path of the value.
+            type: str
+            required: true
+          equals:
+            description: The value.
+            type: str
+          exists:
+            description: Whether any value will do.
+            type: bool
+            default: false
+      conditions:
+        description: Conditions that the objects have to have.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: Type of the condition.
+            type: str
+            required: true
+          status:
+            description: Status of the condition.
+            type: str
+            default: "True"
+          reason:
+            description: Reason of the condition; any where it is left out.
+            type: str
+      remedy:
+        description: What to do where the expectation is not met.
+        type: str
+        default: ""
+attributes:
+  check_mode:
+    support: full
+    description: Looks once and does not fail.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+"""
+
+EXAMPLES = r"""
+- name: The adapter answers
+  speechops.riva.wait_for_release:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    release_name: prometheus-adapter
+    namespace: monitoring
+    timeout: 180
+    expect:
+      - what: APIService v1beta1.custom.metrics.k8s.io
+        resource: /apis/apiregistration.k8s.io/v1/apiservices
+        name: v1beta1.custom.metrics.k8s.io
+        conditions:
+          - type: Available
+"""
+
+RETURN = r"""
+ready:
+  description: Whether everything is ready.
+  type: bool
+  returned: always
+states:
+  description: One entry an object, with what was seen last.
+  type: list
+  elements: dict
+  returned: always
+  sample:
+    - {subject: Deployment monitoring/prometheus-adapter, ready: true, have: 1, want: 1, reason: ""}
+findings:
+  description: Why objects are not ready, as check, subject, status, message and remedy.
+  type: list
+  elements: dict
+  returned: always
+progress:
+  description: What is still awaited, in one line.
+  type: str
+  returned: always
+waited:
+  description: Seconds waited.
+  type: float
+  returned: always
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import workloads
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    NotFound,
+    auth_argument_spec,
+    connect,
+)
+
+EXPECT = {
+    "what": {"type": "str", "required": True},
+    "resource": {"type": "str", "required": True},
+    "name": {"type": "str"},
+    "label_selector": {"type": "str"},
+    "at_least": {"type": "int", "default": 1},
+    "sum": {"type": "str"},
+    "ready": {"type": "bool", "default": False},
+    "fields": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "str", "required": True},
+            "equals": {"type": "str"},
+            "exists": {"type": "bool", "default": False},
+        },
+    },
+    "conditions": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "type": {"type": "str", "required": True},
+            "status": {"type": "str", "default": "True"},
+            "reason": {"type": "str"},
+        },
+    },
+    "remedy": {"type": "str", "default": ""},
+}
+
+KINDS = (
+    ("apis/apps/v1", "deployments", "Deployment"),
+    ("apis/apps/v1", "statefulsets", "StatefulSet"),
+    ("apis/apps/v1", "daemonsets", "DaemonSet"),
+    ("apis/batch/v1", "jobs", "Job"),
+)
+
+
+def objects(cluster, path, label_selector=None):
+    """All objects of a list; none where the cluster does not know the kind (yet)."""
+    try:
+        return cluster.list_all(path, query={"labelSelector": label_selector} if label_selector else None)
+    except NotFound:
+        return []
+
+
+def own_workloads(cluster, release, namespace):
+    found = []
+    for group, plural, kind in KINDS:
+        for item in objects(cluster, f"/{group}/namespaces/{namespace}/{plural}"):
+            if workloads.belongs_to(item, release, namespace):
+                item["kind"] = kind
+                found.append(item)
+    return found
+
+
+def expected_objects(cluster, expected):
+    items = objects(cluster, expected["resource"], expected["label_selector"])
+    kind = _kind(expected["resource"]) or expected["what"].split()[0]
+    for item in items:
+        item.setdefault("kind", kind)
+    return [i for i in items if expected["name"] in (None, i["metadata"]["name"])]
+
+
+def _kind(resource):
+    plural = resource.rstrip("/").split("/")[-1]
+    return {p: k for g, p, k in KINDS}.get(plural)
+
+
+def look(cluster, params):
+    """(states, workloads that are not ready, expectations that are not met) as they are now."""
+    states, unready, unmet = [], [], []
+    for item in own_workloads(cluster, params["release_name"], params["namespace"]):
+        state = workloads.readiness(item)
+        states.append({"subject": workloads.subject(item), **state})
+        if not state["ready"]:
+            unready.append(item)
+    for expected in params["expect"]:
+        state = workloads.meets(expected, expected_objects(cluster, expected))
+        states.append({"subject": expected["what"], **state})
+        if not state["ready"]:
+            unmet.append((expected, state))
+    return states, unready, unmet
+
+
+def findings_of(cluster, namespace, unready, unmet):
+    found = []
+    if unready:
+        pods = objects(cluster, f"/api/v1/namespaces/{namespace}/pods")
+        events = objects(cluster, f"/api/v1/namespaces/{namespace}/events")
+        found.extend(workloads.explain(item, pods, events) for item in unready)
+    found.extend(workloads.unmet_finding(expected, state) for expected, state in unmet)
+    return found
+
+
+def wait(cluster, params, seconds):
+    """(states, findings) of the last look: the one that found all ready, or the last before time was over."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            states, unready, unmet = look(cluster, params)
+            if not unready and not unmet:
+                return states, []
+            if time.monotonic() + params["sleep"] > end:
+                return states, findings_of(cluster, params["namespace"], unready, unmet)
+        except ClusterError as error:
+            # The apiserver may be restarting: as long as there is time, it is asked again.
+            if not error.transient or time.monotonic() + params["sleep"] > end:
+                return [], [api_finding(error)]
+        time.sleep(params["sleep"])
+
+
+def api_finding(error):
+    return {
+        "check": "api",
+        "subject": "cluster",
+        "status": "failed",
+        "message": str(error),
+        "remedy": error.remedy,
+    }
+
+
+def main():
+    spec = auth_argument_spec()
+    spec.update(
+        release_name={"type": "str", "required": True},
+        namespace={"type": "str", "required": True},
+        timeout={"type": "int", "default": 300},
+        sleep={"type": "int", "default": 3},
+        slice={"type": "int", "default": 10},
+        expect={"type": "list", "elements": "dict", "default": [], "options": EXPECT},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    started = time.monotonic()
+    seconds = 0 if module.check_mode else module.params["timeout"]
+    try:
+        # One request more than the wait itself may be under way when it ends.
+        states, findings = wait(connect(module, Deadline(seconds + 40)), module.params, seconds)
+    except ClusterError as error:
+        states, findings = [], [api_finding(error)]
+    module.exit_json(
+        changed=False,
+        ready=not findings,
+        states=states,
+        findings=findings,
+        progress=workloads.progress(states) if states else "; ".join(f["message"] for f in findings),
+        waited=round(time.monotonic() - started, 1),
+    )
+
+
+if __name__ == "__main__":
+    main()
