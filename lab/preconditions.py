@@ -1,0 +1,94 @@
+"""What the lab needs of the machine; checked before anything is changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+
+from lab import cgroups, network
+from lab.components import CNI_FOLDERS, cni_folder
+from lab.settings import Lab
+
+ELSEWHERE = "Or use a cluster of your own (kind, k3s, kubeadm …): copy inventories/onprem and pass it with -i."
+PACKAGES = {
+    "etcd": "etcd-server",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "mount": "mount",
+    "busybox": "busybox-static",
+    "mmdebstrap": "mmdebstrap",
+}
+
+
+class CannotRun(RuntimeError):
+    """The lab cannot run on this machine; the message says why and what to do."""
+
+
+def missing_packages(which=shutil.which) -> list[str]:
+    """Debian package names of the programs that are not there."""
+    missing = {package for program, package in PACKAGES.items() if not which(program)}
+    if not cni_folder():
+        missing.add("containernetworking-plugins")
+    return sorted(missing)
+
+
+def kernel_problem() -> str | None:
+    """Try, in namespaces of its own, what a node needs of the kernel. None if all works."""
+    trial = (
+        "mount --make-rshared / && mount -t tmpfs tmpfs /run && mkdir /run/u /run/w && "
+        "mount -t overlay overlay -o lowerdir=/var,upperdir=/run/u,workdir=/run/w /var && "
+        "ip link add lab0 type veth peer name lab1 && ip link add lab2 type bridge && "
+        "iptables -t nat -A PREROUTING -m comment --comment trial -j ACCEPT && echo 1 > /proc/sys/net/ipv4/ip_forward"
+    )
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "sh", "-c", trial],
+        capture_output=True,
+        text=True,
+    )
+    return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
+
+
+def problems(lab: Lab) -> list[str]:
+    """Every reason why this lab cannot run here; each says what to do."""
+    if platform.system() != "Linux":
+        return [f"it needs Linux; this is {platform.system()}"]
+    if os.geteuid() != 0:
+        return ["it needs root, for namespaces and mounts: type it again with sudo"]
+    found = []
+    if missing := missing_packages():
+        found.append(f"programs are missing: apt-get install {' '.join(missing)} (CNI plugins: {CNI_FOLDERS[0]})")
+    if not cgroups.hierarchies():
+        found.append("no control groups are mounted at /sys/fs/cgroup")
+    if not missing and (problem := kernel_problem()):
+        found.append(
+            f"the kernel or this container refuses what a node needs: {problem}. "
+            "In a container, run it privileged, with its own cgroup mounts"
+        )
+    if not missing and (used := network.network_in_use(lab)):
+        found.append(f"--network {lab.network} is in use on this machine ({used}); choose another")
+    existing = next(path for path in (lab.root, *lab.root.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < 8 * 2**30:
+        found.append(f"{existing} has {free / 2**30:.1f} GiB free; the lab needs 8 GiB: set SPEECHOPS_LAB_STATE")
+    kind = subprocess.run(["stat", "-f", "-c", "%T", str(existing)], capture_output=True, text=True).stdout.strip()
+    if kind in ("overlayfs", "tmpfs"):
+        found.append(
+            f"{existing} lies on {kind}, where containerd cannot keep its layers: "
+            "set SPEECHOPS_LAB_STATE to a folder on a disk"
+        )
+    return found
+
+
+def check(lab: Lab) -> None:
+    """Raise CannotRun with every problem at once."""
+    if found := problems(lab):
+        lines = "\n".join(f"  - {problem}" for problem in found)
+        raise CannotRun(f"The lab cannot run here:\n{lines}\n{ELSEWHERE}")
