@@ -24,8 +24,8 @@ METRIC_SOURCES = {
 VALUE_KINDS = ("averageValue", "value", "averageUtilization")
 
 
-class ClusterError(Exception):
-    """The cluster lacks something that the load test needs; the text says what and what to do."""
+class EndpointError(Exception):
+    """The address of the load balancer cannot be found; the text says why and what to do."""
 
 
 def metric_values(hpa: dict) -> list[dict]:
@@ -144,12 +144,12 @@ def endpoint_of(service: dict, port: str) -> str:
     number = next((entry["port"] for entry in ports if port in (entry.get("name"), str(entry["port"]))), None)
     if number is None:
         has = ", ".join(str(entry.get("name") or entry["port"]) for entry in ports) or "none"
-        raise ClusterError(f"Service {namespace}/{name} has no port {port}; it has: {has}")
+        raise EndpointError(f"Service {namespace}/{name} has no port {port}; it has: {has}")
     addresses = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
     host = next((entry.get("ip") or entry.get("hostname") for entry in addresses), None)
     if host is None:
         kind = service["spec"].get("type", "ClusterIP")
-        raise ClusterError(
+        raise EndpointError(
             f"Service {namespace}/{name} (type {kind}) has no external address; "
             "a load balancer such as MetalLB gives one, or name the address yourself"
         )

@@ -12,7 +12,7 @@ import datetime
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import Audio, cut_chunks, stream_samples
@@ -64,8 +64,8 @@ class Recorder:
         os.replace(path + ".new", path)
         self.records: list[dict] = []
 
-    def write(self, kind: str, seconds: float, **content) -> None:
-        record = {"kind": kind, "t": round(seconds, 2), **content}
+    def write(self, kind: str, at: float, /, **content) -> None:
+        record = {"kind": kind, "t": round(at, 2), **content}
         self.records.append(record)
         self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
         self._file.flush()
@@ -110,6 +110,7 @@ class LoadTest:
         self.window = Window()
         self.at_rest = False
         self.stop_reason = ""
+        self.error: BaseException | None = None
         self._phase = 0
 
     @property
@@ -130,7 +131,7 @@ class LoadTest:
         self._clock = loop.time
         self._config = recognition_config(self.audio.rate, self.plan.language_code)
         self._write_start()
-        watcher = asyncio.create_task(self._watch())
+        watcher = self._start(self._watch())
         try:
             await self._keep_level(keep_going)
         finally:
@@ -139,7 +140,20 @@ class LoadTest:
             await asyncio.gather(watcher, return_exceptions=True)
             self._write_window()
             self.recorder.write("end", self._now(), reason=self.stop_reason)
+        if self.error:
+            raise self.error
         return self.stop_reason
+
+    def _start(self, work: Coroutine) -> asyncio.Task:
+        """Start a task whose own errors end the test: they are mistakes in this code, not the service's."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task) -> None:
+        if not task.cancelled() and task.exception():
+            self.error = self.error or task.exception()
+            self.stop(f"internal error: {task.exception()}")
 
     def _now(self) -> float:
         return self._clock() - self._zero
@@ -161,15 +175,15 @@ class LoadTest:
         window_ends, tick = WINDOW_SECONDS, 0
         while not self.stop_reason:
             now = self._now()
+            self._open_streams(now)
             # Cut the window where a phase ends, so that each record belongs to one phase.
             if now >= window_ends or phase_at(self.phases, now) != self._phase:
                 self._write_window()
                 self._phase, window_ends = phase_at(self.phases, now), now + WINDOW_SECONDS
                 if not keep_going():
                     self.stop("interrupted: the process that asked for the test is gone")
-            self._open_streams(now)
             if now >= self.deadline:
-                self.stop("deadline")
+                self.stop("the service was not back at its minimum before the deadline")
             elif now >= self.profile_end and not self.in_flight:
                 if not self.plan.tail_seconds:
                     self.stop("profile done")
@@ -187,7 +201,7 @@ class LoadTest:
         for index, slot in enumerate(ready):
             # Spread streams that open together over one chunk, or they would send in step for ever.
             delay = self.plan.chunk_duration_ms / 1000 * index / len(ready)
-            slot.task = asyncio.create_task(self._stream(slot, self.counts.opened, delay))
+            slot.task = self._start(self._stream(slot, self.counts.opened, delay))
             self.counts.opened += 1
 
     async def _stream(self, slot: Slot, number: int, delay: float) -> None:
@@ -257,7 +271,8 @@ class LoadTest:
             asked = self._now()
             records = await asyncio.to_thread(self._sample_safely)
             for record in records:
-                self.recorder.write(t_asked=round(asked, 2), seconds=self._now(), **record)
+                content = {key: value for key, value in record.items() if key != "kind"}
+                self.recorder.write(record["kind"], self._now(), t_asked=round(asked, 2), **content)
                 if record["kind"] == "cluster":
                     self.at_rest = asked >= self.profile_end and is_at_rest(record)
             turn += 1

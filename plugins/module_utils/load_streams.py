@@ -52,14 +52,20 @@ def recognition_config(rate: int, language_code: str):
     )
 
 
+class EndpointSilent(Exception):
+    """No speech service answers at the endpoint; the text is gRPC's."""
+
+
 async def ask_server(endpoint: str, timeout: float) -> list[str]:
-    """Ask the server for its models through the same way as the streams will go; return their names."""
+    """Ask the server for its models, the same way as the streams will go; return their names."""
     auth = riva.client.Auth(uri=endpoint, use_aio=True, options=CHANNEL_OPTIONS)
     try:
         answer = await riva.client.ASRService(auth).stub.GetRivaSpeechRecognitionConfig(
             riva_asr_pb2.RivaSpeechRecognitionConfigRequest(), timeout=timeout
         )
         return [model.model_name for model in answer.model_config]
+    except grpc.aio.AioRpcError as error:
+        raise EndpointSilent(f"{error.code().name} {error.details()}") from error
     finally:
         await auth.channel.close()
 

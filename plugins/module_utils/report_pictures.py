@@ -142,6 +142,7 @@ def _draw(summary: dict, records: list[dict], layout: Layout) -> str:
             panel.set_axisbelow(True)
             # The legend stands on the title's line, where no curve can run through it.
             panel.legend(
+                *panel.get_legend_handles_labels(),
                 loc="lower right",
                 bbox_to_anchor=(1.0, 0.98),
                 ncols=4,
@@ -264,7 +265,7 @@ def _mark(panels, found: list[dict], layout: Layout, duration: float) -> None:
     """Draw each event through all panels and name it above the first, out of the way of its neighbours."""
     room = duration * (layout.font * 0.62 * 12) / (layout.width * 72)
     rows_end: list[float] = []
-    for mark in found:
+    for number, mark in enumerate(found):
         colour = AMBER if mark["kind"] == "scale" else FAINT
         for panel in panels:
             panel.axvline(mark["t"], color=colour, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
@@ -283,7 +284,7 @@ def _mark(panels, found: list[dict], layout: Layout, duration: float) -> None:
             ha="left" if left else "right",
             color=colour,
             fontsize=layout.font - 1,
-            gid=f"mark-{mark['kind']}",
+            gid=f"mark-{number}",
         )
 
 

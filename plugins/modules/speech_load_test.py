@@ -1,0 +1,402 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: speech_load_test
+short_description: Loads a speech service with real-time audio streams and reports how it scaled
+version_added: 0.1.0
+description:
+  - Opens recognition streams with NVIDIA's Python client, each over a connection of its own, and sends audio at the
+    pace of real speech. The number of streams follows a profile; a stream that ends is replaced by a new one.
+  - Meanwhile it watches the service's HorizontalPodAutoscaler, Deployment, pods and events, and after the load it
+    goes on watching until the service is back at its smallest size.
+  - Writes C(samples.jsonl) (each thing as it is seen), C(summary.json) (all figures) and C(index.html) (a page with
+    pictures) into O(report_folder).
+  - The latency of a result is the time from sending the newest chunk that the result covers to receiving it.
+  - With a local connection a line of progress is shown every ten seconds, and the table of figures at the end.
+options:
+  name:
+    description: Name of the speech service. Its Deployment's HorizontalPodAutoscaler carries this name.
+    type: str
+    default: riva-asr
+  namespace:
+    description: Namespace of the speech service.
+    type: str
+    default: riva
+  endpoint:
+    description:
+      - C(host:port) to which the streams are sent.
+      - By default it is read from the status of the load balancer's Service.
+    type: str
+  balancer_namespace:
+    description: Namespace of the load balancer's Service; used without O(endpoint).
+    type: str
+    default: traefik
+  balancer_service:
+    description: Name of the load balancer's Service; used without O(endpoint).
+    type: str
+    default: traefik
+  balancer_port:
+    description: Name or number of the port of O(balancer_service) that leads to the speech service.
+    type: str
+    default: riva-grpc
+  audio:
+    description:
+      - Wav files, or folders of them. 16-bit mono PCM, all with the same sample rate.
+      - They are joined end to end until a stream has its length.
+    type: list
+    elements: path
+    required: true
+  profile:
+    description: Steps that follow each other. Streams that run when the level falls end by themselves.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      streams:
+        description: How many streams are in flight in this step.
+        type: int
+        required: true
+      duration:
+        description: Seconds that the step lasts.
+        type: float
+        required: true
+      ramp:
+        description: Seconds at the begin of the step in which the level moves from the step before to this one.
+        type: float
+        default: 0
+  tail_seconds:
+    description:
+      - For how many seconds after the profile the service is watched at most, until it is back at its smallest size.
+      - With V(0) the test ends when the last stream has ended.
+    type: float
+    default: 300
+  stream_seconds:
+    description:
+      - The longest stream, in seconds of audio. Lengths are spread evenly from half of it to all of it, so that
+        streams do not end all at once.
+    type: float
+    default: 20
+  stream_grace_seconds:
+    description: How many seconds longer than its audio a stream may last before it fails with DEADLINE_EXCEEDED.
+    type: float
+    default: 30
+  chunk_duration_ms:
+    description: Length of the pieces in which the audio is sent.
+    type: int
+    default: 160
+  objective_ms:
+    description: A chunk whose result comes later than this is counted as late.
+    type: float
+    default: 300
+  sample_seconds:
+    description: Seconds between two looks at the cluster.
+    type: float
+    default: 3
+  max_streams:
+    description: The test opens no more streams than this.
+    type: int
+    default: 5000
+  max_failed_streams:
+    description: The module fails, after the report is written, when more streams than this have failed.
+    type: int
+    default: 0
+  language_code:
+    description: Language that the streams ask for.
+    type: str
+    default: en-US
+  report_folder:
+    description: Folder for the report. It is made if it is not there; a report in it is replaced.
+    type: path
+    required: true
+  stop_with_process:
+    description:
+      - Number of a process on the same machine; the test stops when that process is gone.
+      - With a local connection it is set to Ansible's own process, so that no load goes on without it.
+    type: int
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Checks the input, the cluster and the endpoint, and opens no stream.
+    support: full
+  diff_mode:
+    description: Nothing in the cluster is changed, so there is nothing to show.
+    support: none
+requirements:
+  - python >= 3.11
+  - kubernetes >= 24.2.0
+  - the collection kubernetes.core
+  - nvidia-riva-client >= 2.28.0
+  - matplotlib
+  - jinja2
+notes:
+  - The clocks of this machine and of the cluster are compared; they should agree to a second.
+author:
+  - speechops.riva maintainers (@speechops)
+"""
+
+EXAMPLES = r"""
+- name: Forty callers for three minutes
+  speechops.riva.speech_load_test:
+    kubeconfig: /etc/kubernetes/admin.conf
+    audio: [/srv/speech/calls]
+    profile:
+      - {streams: 5, duration: 60}
+      - {streams: 40, duration: 180, ramp: 30}
+    report_folder: build/report
+  register: load
+
+- name: The service went to three pods and back
+  ansible.builtin.assert:
+    that: load.summary.replicas.turning_points == [1, 3, 1]
+"""
+
+RETURN = r"""
+headline:
+  description: What happened, in one sentence.
+  returned: when the test ran
+  type: str
+  sample: 1 → 3 → 1 replicas, 0 of 312 streams failed, p95 latency 143 ms, 0.1 % of chunks later than 300 ms.
+report:
+  description: Path of the page.
+  returned: when the test ran
+  type: str
+  sample: /root/build/report/index.html
+summary:
+  description: All figures, as in C(summary.json).
+  returned: success, when the test ran
+  type: dict
+  sample: {"streams": {"opened": 312, "failed": 0}, "replicas": {"turning_points": [1, 3, 1]}}
+endpoint:
+  description: Where the streams were sent, or would have been sent.
+  returned: success
+  type: str
+  sample: 172.30.0.200:50051
+"""
+
+import asyncio
+import os
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    NotFound,
+    auth_argument_spec,
+    connect,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.load_audio import AudioError, read_audio
+from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import (
+    EndpointError,
+    Watched,
+    endpoint_of,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.load_options import option_problems
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step
+from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder
+from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
+    RIVA_CLIENT_IMPORT_ERROR,
+    EndpointSilent,
+    ask_server,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import console_table
+from ansible_collections.speechops.riva.plugins.module_utils.report_page import (
+    JINJA2_IMPORT_ERROR,
+    PAGE,
+    RECORDS,
+    write_report,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import MATPLOTLIB_IMPORT_ERROR
+
+SECONDS_FOR_ONE_LOOK = 15
+SECONDS_FOR_FIRST_ANSWER = 15
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **auth_argument_spec(),
+            "name": {"type": "str", "default": "riva-asr"},
+            "namespace": {"type": "str", "default": "riva"},
+            "endpoint": {"type": "str"},
+            "balancer_namespace": {"type": "str", "default": "traefik"},
+            "balancer_service": {"type": "str", "default": "traefik"},
+            "balancer_port": {"type": "str", "default": "riva-grpc"},
+            "audio": {"type": "list", "elements": "path", "required": True},
+            "profile": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "streams": {"type": "int", "required": True},
+                    "duration": {"type": "float", "required": True},
+                    "ramp": {"type": "float", "default": 0},
+                },
+            },
+            "tail_seconds": {"type": "float", "default": 300},
+            "stream_seconds": {"type": "float", "default": 20},
+            "stream_grace_seconds": {"type": "float", "default": 30},
+            "chunk_duration_ms": {"type": "int", "default": 160},
+            "objective_ms": {"type": "float", "default": 300},
+            "sample_seconds": {"type": "float", "default": 3},
+            "max_streams": {"type": "int", "default": 5000},
+            "max_failed_streams": {"type": "int", "default": 0},
+            "language_code": {"type": "str", "default": "en-US"},
+            "report_folder": {"type": "path", "required": True},
+            "stop_with_process": {"type": "int"},
+        },
+        supports_check_mode=True,
+    )
+    check_libraries(module)
+    audio = check_input(module)
+    watched, endpoint = check_cluster(module)
+    check_endpoint(module, endpoint)
+    if module.check_mode:
+        module.exit_json(changed=False, endpoint=endpoint, msg=f"{endpoint} answers; no stream was opened")
+    run(module, audio, watched, endpoint)
+
+
+def check_libraries(module: AnsibleModule) -> None:
+    for library, error in (
+        ("nvidia-riva-client", RIVA_CLIENT_IMPORT_ERROR),
+        ("matplotlib", MATPLOTLIB_IMPORT_ERROR),
+        ("jinja2", JINJA2_IMPORT_ERROR),
+    ):
+        if error:
+            module.fail_json(msg=missing_required_lib(library), exception=error)
+
+
+def check_input(module: AnsibleModule):
+    """Check all options before anything is asked or opened."""
+    problems = option_problems(module.params)
+    audio = None
+    try:
+        audio = read_audio(module.params["audio"])
+    except AudioError as error:
+        problems.append(f"audio: {error}")
+    folder = module.params["report_folder"]
+    if not module.check_mode:
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            problems.append(f"report_folder: {folder} cannot be made: {error.strerror}; name a writable folder")
+    if problems:
+        lines = [f"  {problem}" for problem in problems]
+        hint = "In playbooks/load_test.yml these options are the variables load_test_<option>."
+        module.fail_json(msg="\n".join(["wrong input:", *lines, hint]))
+    return audio
+
+
+def check_cluster(module: AnsibleModule):
+    """Look at the service once and find the endpoint."""
+    params = module.params
+    try:
+        cluster = connect(module, Deadline(SECONDS_FOR_ONE_LOOK))
+
+        def get(path, query):
+            return cluster.get(path, query, attempts=2)
+
+        watched = Watched(get, params["namespace"], params["name"])
+        watched.sample()
+        endpoint = params["endpoint"]
+        if not endpoint:
+            namespace, service = params["balancer_namespace"], params["balancer_service"]
+            found = cluster.get(f"/api/v1/namespaces/{namespace}/services/{service}")
+            endpoint = endpoint_of(found, params["balancer_port"])
+    except NotFound as error:
+        module.fail_json(
+            msg=f"{error}; install the service first, or name what to load: namespace and name (now "
+            f"{params['namespace']}/{params['name']}), endpoint or balancer_namespace and balancer_service"
+        )
+    except ClusterError as error:
+        module.fail_json(msg=f"{error}; {error.remedy}" if error.remedy else str(error))
+    except EndpointError as error:
+        module.fail_json(msg=f"{error} (option endpoint)")
+
+    def sample():
+        cluster.deadline = Deadline(SECONDS_FOR_ONE_LOOK)
+        return watched.sample()
+
+    return sample, endpoint
+
+
+def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
+    try:
+        asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER))
+    except EndpointSilent as error:
+        module.fail_json(
+            msg=f"no speech service answers at {endpoint}: {error}; check that a pod of "
+            f"{module.params['namespace']}/{module.params['name']} is ready and that the load balancer's route "
+            "leads to it, or name another address (option endpoint)"
+        )
+
+
+def run(module: AnsibleModule, audio, sample, endpoint: str) -> None:
+    params = module.params
+    plan = Plan(
+        endpoint=endpoint,
+        steps=[Step(**step) for step in params["profile"]],
+        **{
+            name: params[name]
+            for name in (
+                "namespace",
+                "name",
+                "tail_seconds",
+                "chunk_duration_ms",
+                "stream_seconds",
+                "stream_grace_seconds",
+                "objective_ms",
+                "sample_seconds",
+                "max_streams",
+                "language_code",
+            )
+        },
+    )
+    folder = params["report_folder"]
+    recorder = Recorder(os.path.join(folder, RECORDS))
+    try:
+        reason = asyncio.run(LoadTest(plan, audio, recorder, sample).run(lambda: alive(params)))
+    finally:
+        recorder.close()
+    summary = write_report(folder, recorder.records)
+    result = {
+        "changed": True,
+        "headline": summary["headline"],
+        "report": os.path.join(os.path.abspath(folder), PAGE),
+        "table": console_table(summary),
+    }
+    failed = summary["streams"]["failed"]
+    if reason.startswith("interrupted"):
+        module.fail_json(msg=f"the load test was {reason}; what it saw is in {result['report']}", **result)
+    if failed > params["max_failed_streams"]:
+        causes = "; ".join(
+            f"{failure['count']} times {failure['code']} {failure['details']}"
+            for failure in summary["streams"]["failures"][:5]
+        )
+        module.fail_json(
+            msg=f"{failed} of {summary['streams']['opened']} streams failed, {params['max_failed_streams']} may "
+            f"(max_failed_streams): {causes}; see {result['report']}",
+            **result,
+        )
+    module.exit_json(summary=summary, endpoint=endpoint, **result)
+
+
+def alive(params: dict) -> bool:
+    """Say whether the process that asked for the test is still there."""
+    if not params["stop_with_process"]:
+        return True
+    try:
+        os.kill(params["stop_with_process"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The line that is shown while the test runs."""
+
+import json
+
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils.load_progress import (
+    Follower,
+    progress_line,
+    time_left,
+)
+
+START = {
+    "kind": "start",
+    "t": 0,
+    "plan": {
+        "steps": [{"streams": 4, "duration": 60.0, "ramp": 0.0}],
+        "tail_seconds": 100.0,
+        "stream_seconds": 20.0,
+        "stream_grace_seconds": 30.0,
+    },
+}
+STREAMS = {"kind": "streams", "t": 21.3, "in_flight": 3, "level": 4, "finished": 7, "failed": 1}
+CLUSTER = {
+    "kind": "cluster",
+    "desired": 3,
+    "ready": 1,
+    "metrics": [{"name": "avg_time_queue_ms", "target": 10.0, "value": 22.3}],
+}
+
+
+def test_a_line_says_streams_replicas_metric_and_time_left():
+    assert progress_line({"start": START, "streams": STREAMS, "cluster": CLUSTER}) == (
+        "0:21; streams 3 of 4 in flight, 7 done, 1 failed; replicas 3 desired, 1 ready; "
+        "avg_time_queue_ms 22.3 (target 10); load ends in 0:38"
+    )
+
+
+def test_an_unknown_metric_is_shown_as_kubectl_shows_it():
+    cluster = {**CLUSTER, "metrics": [{"name": "m", "target": 10.0, "value": None}]}
+    assert "m <unknown> (target 10)" in progress_line({"start": START, "streams": STREAMS, "cluster": cluster})
+
+
+@pytest.mark.parametrize("newest", [{}, {"start": START}])
+def test_no_line_before_the_load(newest):
+    assert progress_line(newest) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "load ends in 1:00"),
+        (60, "watching for 1:40 at the most"),
+        (999, "watching for 0:00 at the most"),
+    ],
+)
+def test_time_left(seconds, text):
+    assert time_left(START, seconds) == text
+
+
+def test_the_follower_reads_whole_lines_of_the_new_file_only(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    path.write_text(json.dumps(STREAMS) + "\n")
+    follower = Follower(str(path))
+    assert follower.look() == {}
+    new = tmp_path / "samples.jsonl.new"
+    line = json.dumps({**STREAMS, "t": 22.3})
+    new.write_text(json.dumps(START) + "\n" + line[:20])
+    new.replace(path)
+    assert set(follower.look()) == {"start"}
+    with path.open("a") as file:
+        file.write(line[20:] + "\n")
+    assert follower.look()["streams"]["t"] == 22.3
+
+
+def test_the_follower_waits_for_a_file(tmp_path):
+    assert Follower(str(tmp_path / "samples.jsonl")).look() == {}

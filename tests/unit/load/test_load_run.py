@@ -1,0 +1,222 @@
+"""The whole load against a small speech service in this process, made from NVIDIA's own server stubs."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils.load_audio import read_audio
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step
+from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder, is_at_rest
+from ansible_collections.speechops.riva.plugins.module_utils.load_streams import EndpointSilent, ask_server
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
+from ansible_collections.speechops.riva.plugins.module_utils.report_page import read_records, write_report
+from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
+
+STATE = {"min": 1, "max": 3, "desired": 1, "replicas": 1, "ready": 1, "metrics": [], "pods": []}
+
+
+class EchoService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):
+    """Answers each chunk after *delay* seconds. *fail* decides by the stream's number how a stream goes wrong."""
+
+    def __init__(self, delay=0.02, fail=lambda number: ""):
+        self.delay, self.fail = delay, fail
+        self.streams, self.peers, self.audio = 0, set(), []
+        self.lock = threading.Lock()
+
+    def GetRivaSpeechRecognitionConfig(self, request, context):
+        answer = riva_asr_pb2.RivaSpeechRecognitionConfigResponse()
+        answer.model_config.add(model_name="echo")
+        return answer
+
+    def StreamingRecognize(self, requests, context):
+        with self.lock:
+            number = self.streams
+            self.streams += 1
+            self.peers.add(context.peer())
+        wrong = self.fail(number)
+        config = next(requests).streaming_config
+        assert config.interim_results
+        assert config.config.sample_rate_hertz == 16000
+        size = 0
+        for count, request in enumerate(requests, start=1):
+            size += len(request.audio_content)
+            if wrong == "abort" and count == 3:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the GPU has fallen off the bus")
+            if wrong == "end" and count == 3:
+                return
+            if wrong == "silent":
+                continue
+            time.sleep(self.delay)
+            yield self.answer(size, False)
+        self.audio.append(size)
+        if wrong != "silent":
+            yield self.answer(size, True)
+
+    @staticmethod
+    def answer(size, final):
+        response = riva_asr_pb2.StreamingRecognizeResponse()
+        response.results.add(is_final=final, audio_processed=size / 32000).alternatives.add(transcript="echo")
+        return response
+
+
+@contextlib.contextmanager
+def serving(service):
+    server = grpc.server(ThreadPoolExecutor(16))
+    riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+THREE_STREAMS = (Step(3, 1.5, 0.3),)
+
+
+def plan(endpoint, steps=THREE_STREAMS, **changed):
+    values = {
+        "namespace": "riva",
+        "name": "riva-asr",
+        "tail_seconds": 0.0,
+        "chunk_duration_ms": 50,
+        "stream_seconds": 0.6,
+        "stream_grace_seconds": 2.0,
+        "objective_ms": 300.0,
+        "sample_seconds": 0.2,
+        "max_streams": 100,
+        "language_code": "en-US",
+    }
+    return Plan(endpoint=endpoint, steps=list(steps), **{**values, **changed})
+
+
+def load(tmp_path, tone, the_plan, sample=None, keep_going=lambda: True):
+    recorder = Recorder(str(tmp_path / "samples.jsonl"))
+    reason = asyncio.run(LoadTest(the_plan, read_audio([tone]), recorder, sample).run(keep_going))
+    recorder.close()
+    return reason, recorder.records
+
+
+def test_streams_are_kept_at_the_level_and_measured(tmp_path, tone):
+    service = EchoService()
+    with serving(service) as endpoint:
+        reason, records = load(tmp_path, tone, plan(endpoint))
+    summary = summarise(records)
+    streams = summary["streams"]
+    assert reason == "profile done"
+    assert streams["most_in_flight"] == 3
+    assert 6 <= streams["opened"] <= 14
+    assert streams["finished"] == streams["opened"] == service.streams
+    assert len(service.peers) == service.streams  # a connection for each stream
+    assert summary["chunks"]["unanswered"] == 0
+    assert summary["latency_ms"]["count"] == summary["chunks"]["sent"]
+    assert 20 <= summary["latency_ms"]["p50"] < 150
+    assert sum(service.audio) / 32000 == pytest.approx(streams["audio_s"], abs=0.1)
+    # Real time: a stream of n chunks takes n-1 chunk lengths and one answer.
+    for stream in (record for record in records if record["kind"] == "stream"):
+        assert stream["t"] - stream["opened"] >= (stream["chunks"] - 1) * 0.05
+    assert read_records(str(tmp_path / "samples.jsonl")) == json.loads(json.dumps(records))
+    assert write_report(str(tmp_path), records) == summary
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "details"),
+    [
+        ("abort", "UNAVAILABLE", "the GPU has fallen off the bus"),
+        ("end", "OK", "the server ended the stream after"),
+        ("silent", "OK", "the server gave no result"),
+    ],
+)
+def test_each_stream_that_fails_is_recorded(tmp_path, tone, wrong, code, details):
+    service = EchoService(fail=lambda number: wrong if number % 3 == 1 else "")
+    with serving(service) as endpoint:
+        _, records = load(tmp_path, tone, plan(endpoint, [Step(3, 0.8)]))
+    summary = summarise(records)
+    failed = [record for record in records if record["kind"] == "stream" and record["state"] == "failed"]
+    assert len(failed) == summary["streams"]["failed"] == (service.streams + 1) // 3
+    assert {stream["code"] for stream in failed} == {code}
+    assert all(details in stream["details"] for stream in failed)
+    assert summary["streams"]["finished"] == service.streams - len(failed)
+
+
+def test_a_server_that_is_gone_fails_streams_without_a_storm(tmp_path, tone):
+    _, records = load(tmp_path, tone, plan("127.0.0.1:1", [Step(2, 1.2)]))
+    summary = summarise(records)
+    assert summary["streams"]["failures"][0]["code"] == "UNAVAILABLE"
+    assert summary["streams"]["failed"] == summary["streams"]["opened"] <= 4
+
+
+def test_a_stream_that_hangs_ends_at_its_deadline(tmp_path, tone):
+    with serving(EchoService(delay=3)) as endpoint:
+        _, records = load(tmp_path, tone, plan(endpoint, [Step(1, 0.2)], stream_grace_seconds=0.3))
+    assert summarise(records)["streams"]["failures"][0]["code"] == "DEADLINE_EXCEEDED"
+
+
+def test_no_more_streams_than_allowed(tmp_path, tone):
+    with serving(EchoService()) as endpoint:
+        _, records = load(tmp_path, tone, plan(endpoint, [Step(3, 0.8)], max_streams=4))
+    summary = summarise(records)
+    assert summary["streams"]["opened"] == 4
+    assert any("max_streams" in note for note in summary["notes"])
+
+
+def test_the_tail_lasts_until_the_service_is_small_again(tmp_path, tone):
+    begin = time.monotonic()
+
+    def sample():
+        size = 1 if time.monotonic() - begin > 1.5 else 3
+        return [{"kind": "cluster", **STATE, "desired": size, "replicas": size, "ready": size}]
+
+    with serving(EchoService()) as endpoint:
+        reason, records = load(tmp_path, tone, plan(endpoint, [Step(1, 0.3)], tail_seconds=9.0), sample)
+    assert reason == "back at the minimum"
+    assert summarise(records)["replicas"]["path"] == [3, 1]
+    assert 1.5 <= records[-1]["t"] < 4
+
+
+def test_the_tail_has_a_deadline_and_looks_that_fail_are_kept(tmp_path, tone):
+    def sample():
+        raise OSError("the apiserver is away")
+
+    the_plan = plan("127.0.0.1:1", [Step(1, 0.2)], tail_seconds=0.5, stream_grace_seconds=0.1)
+    reason, records = load(tmp_path, tone, the_plan, sample)
+    assert "deadline" in reason
+    assert records[-1]["t"] < 2
+    assert any("the apiserver is away" in note for note in summarise(records)["notes"])
+
+
+def test_an_interrupt_stops_the_streams_and_keeps_what_was_seen(tmp_path, tone):
+    with serving(EchoService()) as endpoint:
+        threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        reason, records = load(tmp_path, tone, plan(endpoint, [Step(2, 30)], stream_seconds=20))
+    streams = summarise(records)["streams"]
+    assert reason == "interrupted by SIGTERM"
+    assert (streams["stopped"], streams["failed"]) == (2, 0)
+    assert records[-1]["t"] < 3
+
+
+def test_the_test_ends_when_nobody_waits_for_it(tmp_path, tone):
+    with serving(EchoService()) as endpoint:
+        reason, _ = load(tmp_path, tone, plan(endpoint, [Step(1, 30)]), keep_going=lambda: False)
+    assert reason.startswith("interrupted: the process")
+
+
+def test_the_server_is_asked_first():
+    with serving(EchoService()) as endpoint:
+        assert asyncio.run(ask_server(endpoint, 5)) == ["echo"]
+    with pytest.raises(EndpointSilent, match="UNAVAILABLE"):
+        asyncio.run(ask_server("127.0.0.1:1", 5))
+
+
+@pytest.mark.parametrize(
+    ("changed", "rest"), [({}, True), ({"desired": 2}, False), ({"replicas": 2}, False), ({"ready": 0}, False)]
+)
+def test_at_rest(changed, rest):
+    assert is_at_rest({**STATE, **changed}) is rest

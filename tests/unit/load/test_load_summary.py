@@ -1,0 +1,150 @@
+"""From records to figures."""
+
+import json
+
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import (
+    changes,
+    console_table,
+    distribution,
+    integral,
+    matches_path,
+    path_of,
+    percentile,
+    shown,
+    summarise,
+    turning_points,
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [
+        ([5], 50, 5),
+        ([5], 99, 5),
+        ([1, 2], 50, 1),
+        ([1, 2, 3, 4], 50, 2),
+        (list(range(1, 101)), 90, 90),
+        (list(range(1, 101)), 95, 95),
+        (list(range(1, 101)), 99, 99),
+        (list(range(1, 11)), 99, 10),
+        ([1, 2, 3], 0, 1),
+        ([1, 2, 3], 100, 3),
+    ],
+)
+def test_percentile_is_the_nearest_rank(values, percent, expected):
+    assert percentile(values, percent) == expected
+
+
+def test_nothing_measured_has_no_percentiles():
+    assert distribution([]) == {
+        "count": 0, "mean": None, "p50": None, "p90": None, "p95": None, "p99": None, "max": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "turns"),
+    [
+        ([], [], []),
+        ([1, 1], [1], [1]),
+        ([1, 3, 3, 1, 1], [1, 3, 1], [1, 3, 1]),
+        ([1, 2, 3, 2, 1], [1, 2, 3, 2, 1], [1, 3, 1]),
+        ([1, 2, 3], [1, 2, 3], [1, 3]),
+        ([1, 3, 2, 3, 1], [1, 3, 2, 3, 1], [1, 3, 2, 3, 1]),
+        ([3, 2, 1, 2], [3, 2, 1, 2], [3, 1, 2]),
+    ],
+)
+def test_replicas_path(values, path, turns):
+    assert path_of(values) == path
+    assert turning_points(path) == turns
+
+
+@pytest.mark.parametrize(
+    ("expected", "matches"), [([1, 3, 1], True), ([1, 2, 3, 1], True), ([1, 3], False), ([1, 2, 1], False)]
+)
+def test_an_expected_path_may_leave_out_steps_on_the_way(expected, matches):
+    replicas = {"path": [1, 2, 3, 1], "turning_points": [1, 3, 1]}
+    assert matches_path(replicas, expected) is matches
+
+
+def test_changes_and_integral():
+    samples = [{"t": 0.0, "n": 1}, {"t": 3.0, "n": 1}, {"t": 6.0, "n": 3}, {"t": 9.0, "n": 1}]
+    assert changes(samples, "n") == [{"t_s": 6.0, "from": 1, "to": 3}, {"t_s": 9.0, "from": 3, "to": 1}]
+    assert integral(samples, "n", 10.0) == 6 + 9 + 1
+    assert integral([], "n", 10.0) == 0
+
+
+def test_the_example_run(records):
+    summary = summarise(records)
+    assert summary["headline"].startswith("1 → 3 → 1 replicas, 1 of 351 streams failed, p95 latency ")
+    assert summary["replicas"]["path"] == [1, 3, 2, 1]
+    assert [(d["t_s"], d["to"]) for d in summary["hpa"]["decisions"]] == [(75.0, 3), (330.0, 2), (345.0, 1)]
+    assert summary["hpa"]["metrics"][0]["unknown_samples"] == 1
+    assert summary["streams"]["failures"] == [
+        {"code": "UNAVAILABLE", "details": "connection reset by peer", "count": 1}
+    ]
+    assert summary["times"] == {
+        "first_scale_up_s": 75.2,
+        "first_new_pod_ready_s": 108.2,
+        "all_ready_s": 111.2,
+        "load_end_s": 258.0,
+        "back_at_min_s": 345.2,
+    }
+    assert [(p["created_s"], p["ready_s"]) for p in summary["pods"]] == [
+        (-600.0, -569.0),
+        (75.0, 107.0),
+        (75.0, 109.0),
+    ]
+    assert [phase["name"] for phase in summary["phases"]] == [
+        "1: 6 streams",
+        "2: 40 streams",
+        "3: 6 streams",
+        "tail",
+    ]
+    for key in ("sent", "late"):
+        assert sum(phase["chunks"][key] for phase in summary["phases"]) == summary["chunks"][key]
+    assert sum(phase["failed"] for phase in summary["phases"]) == 1
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_each_cut_of_the_records_has_a_summary(records):
+    """An interrupted test leaves some first part of the records; each must give a report."""
+    for length in (1, 2, 3, 50, len(records) - 1):
+        summary = summarise(records[:length])
+        assert summary["end_reason"].startswith("cut off")
+        assert console_table(summary)
+
+
+def test_without_a_look_at_the_cluster_the_replicas_are_not_invented(records):
+    kept = [record for record in records if record["kind"] not in ("cluster", "event")]
+    summary = summarise(kept)
+    assert summary["headline"].startswith("Replicas not seen, ")
+    assert summary["times"]["first_scale_up_s"] is None
+
+
+def test_one_size_is_said_as_such(records):
+    kept = [record for record in records if record["t"] < 70]
+    assert summarise(kept)["headline"].startswith("Stayed at 1 replica, ")
+
+
+def test_a_sender_that_runs_late_is_said(records):
+    late = [{**r, "pacing_lag_ms": [100.0] * len(r["pacing_lag_ms"])} if r["kind"] == "streams" else r for r in records]
+    assert not any("sender" in note for note in summarise(records)["notes"])
+    assert any("The sender itself ran late" in note for note in summarise(late)["notes"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.0, "0"),
+        (12, "12"),
+        (26.03, "26.03"),
+        (552.0, "552"),
+        ([1, 3, 1], "1 → 3 → 1"),
+        ([], "-"),
+    ],
+)
+def test_figures_for_people(value, text):
+    assert shown(value) == text
