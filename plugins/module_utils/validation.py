@@ -99,5 +99,6 @@ def tell(module, title: str, findings: Sequence[Finding], facts: dict, fail_on: 
     }
     if fails(findings, fail_on):
         waited = f" (waited {module.params['wait_timeout']} s)" if module.params["wait"] else ""
-        module.fail_json(msg=summary(f"{title}{waited}:", findings, fail_on), **result)
+        first = f", first broken link: {facts['first_broken']}" if facts.get("first_broken") else ""
+        module.fail_json(msg=summary(f"{title}{first}{waited}:", findings, fail_on), **result)
     module.exit_json(**result)

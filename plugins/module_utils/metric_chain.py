@@ -1,0 +1,404 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""Walks the chain of a custom metric on a cluster: reads what each link's rule needs, and no more.
+
+The links near the pods are only read where Prometheus has no fresh sample of some Ready pod: a fresh sample proves
+them all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+from ansible_collections.speechops.riva.plugins.module_utils import aggregation
+from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    Cluster,
+    ClusterError,
+    DeadlineExceeded,
+    Forbidden,
+    NotFound,
+    Unauthorized,
+    one_line,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, Finding
+
+MONITORING = "/apis/monitoring.coreos.com/v1"
+KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
+# Metrics pages are asked of a few pods; the others have the same template.
+MOST_SCRAPES = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked: one metric of one target."""
+
+    metric: str
+    namespace: str
+    hpa: str | None
+    deployment: str | None
+    series: str
+    prometheus_namespace: str
+    prometheus_service: str
+    prometheus_port: int
+    prometheus_scheme: str
+    adapter_namespace: str
+    adapter_service: str
+    scrape_interval: int
+
+    @property
+    def most_age(self) -> int:
+        return rules.SCRAPES_TO_STALE * self.scrape_interval
+
+    @property
+    def prometheus(self) -> str:
+        return f"{self.prometheus_service}.{self.prometheus_namespace}:{self.prometheus_port}"
+
+    @property
+    def adapter(self) -> str:
+        return f"{self.adapter_namespace}/{self.adapter_service}"
+
+
+class Chain:
+    """One look at the chain."""
+
+    def __init__(self, cluster: Cluster, options: Options) -> None:
+        self.cluster = cluster
+        self.options = options
+        self.verdicts: list[rules.Verdict] = []
+        self.values: dict[str, float | None] = {}
+        self.pods: list[rules.Pod] = []
+        self.hpa: Mapping = {}
+
+    def examine(self) -> tuple[list[Finding], dict]:
+        target = self.read_target()
+        if target:
+            self.walk(target)
+        first = rules.first_broken(self.verdicts)
+        status = rules.mapping(self.hpa.get("status"))
+        facts = {
+            "first_broken": first,
+            "values": {pod: value for pod, value in sorted(self.values.items())},
+            "pods": sorted(self.ready),
+            "hpa": {
+                "current_replicas": status.get("currentReplicas", 0),
+                "desired_replicas": status.get("desiredReplicas", 0),
+                "conditions": rules.conditions_of(self.hpa),
+            }
+            if self.hpa
+            else None,
+        }
+        return rules.findings_of(self.verdicts), facts
+
+    @property
+    def ready(self) -> list[str]:
+        return [pod.name for pod in self.pods if pod.ready]
+
+    def add(self, link: str, subject: str, status: str, message: str, remedy: str = "", own: bool = True) -> None:
+        self.verdicts.append(rules.verdict(link, subject, status, message, remedy, own))
+
+    def guarded(self, link: str, subject: str, function: Callable):
+        """What the function returns, or None after a verdict on why the link can't be read."""
+        try:
+            return self.guarded_missing(link, subject, function)
+        except NotFound as error:
+            self.add(link, subject, FAILED, str(error), "check the names and namespaces in the options")
+            return None
+
+    def guarded_missing(self, link: str, subject: str, function: Callable):
+        """The same, but what does not exist is left to the caller."""
+        try:
+            return function()
+        except (DeadlineExceeded, NotFound, Unauthorized):
+            raise
+        except ClusterError as error:
+            self.add(link, subject, FAILED, str(error), error.remedy)
+            return None
+
+    # HPA, target, pods
+
+    def read_target(self) -> str | None:
+        """Reads HPA, target and pods; the target's name, or None where the chain has no beginning."""
+        space, kind, name = self.options.namespace, "Deployment", self.options.deployment
+        if self.options.hpa:
+            path = f"/apis/autoscaling/v2/namespaces/{space}/horizontalpodautoscalers/{self.options.hpa}"
+            hpa = self.read("hpa", self.options.hpa, path, f"does not exist in namespace {space}")
+            if hpa is None:
+                return None
+            self.hpa = hpa
+            reference = rules.mapping(rules.mapping(hpa.get("spec")).get("scaleTargetRef"))
+            kind, name = str(reference.get("kind")), str(reference.get("name"))
+        if kind not in KINDS:
+            self.add("hpa", str(self.options.hpa), UNKNOWN, f"its target is a {kind}, whose pods can't be found")
+            return None
+        subject = str(self.options.hpa) if self.hpa else f"{kind} {name}"
+        path = f"/apis/apps/v1/namespaces/{space}/{KINDS[kind]}/{name}"
+        gone = f"its target {kind} {name} does not exist" if self.hpa else f"does not exist in namespace {space}"
+        workload = self.read("hpa" if self.hpa else "pods", subject, path, gone)
+        if workload is None:
+            return None
+        if self.hpa:
+            self.verdicts.append(rules.hpa_verdict(str(self.options.hpa), self.hpa, self.options.metric))
+        selector = rules.selector_text(rules.mapping(workload.get("spec")).get("selector"))
+        pods = self.guarded(
+            "pods",
+            f"{kind} {name}",
+            lambda: self.cluster.list_all(
+                f"/api/v1/namespaces/{space}/pods", rules.project_pod, {"labelSelector": selector}
+            ),
+        )
+        if pods is None:
+            return None
+        self.pods = pods
+        self.selector = selector
+        self.verdicts.append(rules.pods_verdict(f"{kind} {name}", pods))
+        return f"{kind} {name}"
+
+    def read(self, link: str, subject: str, path: str, absent: str) -> Mapping | None:
+        """An object that has to be there."""
+        try:
+            return rules.mapping(self.guarded_missing(link, subject, lambda: self.cluster.get(path))) or None
+        except NotFound:
+            self.add(link, subject, FAILED, absent, f"check the name and the namespace {self.options.namespace}")
+            return None
+
+    # The walk
+
+    def walk(self, target: str) -> None:
+        answers, listed = self.read_api()
+        if not self.ready:
+            return
+        fresh, prometheus = self.read_series()
+        self.read_adapter(answers, listed, prometheus)
+        stale = [name for name in self.ready if name not in fresh]
+        if not stale:
+            for link in rules.LINKS[rules.LINKS.index("target") : rules.LINKS.index("pods")]:
+                self.add(link, target, OK, "proven by fresh samples of every Ready pod")
+            return
+        endpoint = self.read_scrape_path([pod for pod in self.pods if pod.name in stale])
+        if prometheus:
+            self.read_targets(endpoint)
+        else:
+            self.add("target", "up", UNKNOWN, "Prometheus can't be asked")
+
+    # The custom metrics API
+
+    def read_api(self) -> tuple[bool, bool]:
+        """(whether the API answers, whether it lists the metric)."""
+        name = rules.APISERVICE
+        try:
+            item = self.cluster.get(f"{aggregation.APISERVICES_PATH}/{name}")
+        except NotFound:
+            finding = aggregation.missing_finding(name, required=True)
+            self.add("api", name, FAILED, finding.message, finding.remedy)
+            return False, False
+        except Forbidden as error:
+            self.add("api", name, FAILED, str(error), error.remedy)
+            return False, False
+        service = aggregation.project_apiservice(item)
+        owner = rules.owner_verdict(service.service, self.options.adapter)
+        if owner:
+            self.verdicts.append(owner)
+            return False, False
+        try:
+            resources = self.cluster.get(service.path)
+        except (DeadlineExceeded, Unauthorized):
+            raise
+        except ClusterError as error:
+            finding = aggregation.apiservice_finding(service, aggregation.Probe(error.status or 0, one_line(error)))
+            self.add("api", name, FAILED, finding.message, finding.remedy)
+            return False, False
+        listed = rules.offers(rules.mapping(resources), self.options.metric)
+        if self.read_values():
+            self.verdicts.append(rules.values_verdict(self.options.metric, listed, self.values, self.ready))
+        return True, listed
+
+    def read_values(self) -> bool:
+        path = f"{rules.API_PATH}/namespaces/{self.options.namespace}/pods/*/{self.options.metric}"
+        try:
+            self.values = rules.values_of(self.cluster.get(path, {"labelSelector": self.selector}))
+        except NotFound:
+            self.values = {}
+        except (DeadlineExceeded, Unauthorized):
+            raise
+        except ClusterError as error:
+            own = isinstance(error, Forbidden)
+            self.add("api", f"pods/{self.options.metric}", FAILED, str(error), error.remedy, own)
+            return False
+        return True
+
+    # Prometheus
+
+    def ask(self, path: str, query: Mapping) -> Mapping:
+        """Prometheus' own answer, through the API server's proxy."""
+        chosen = self.options
+        service = f"{chosen.prometheus_scheme}:{chosen.prometheus_service}:{chosen.prometheus_port}"
+        base = f"/api/v1/namespaces/{chosen.prometheus_namespace}/services/{service}/proxy/api/v1"
+        return rules.mapping(self.cluster.get(f"{base}/{path}", query))
+
+    def samples(self, promql: str) -> list[tuple[dict, float]]:
+        return rules.samples_of(self.ask("query", {"query": promql}))
+
+    def read_series(self) -> tuple[set[str], bool]:
+        """(Ready pods with a fresh sample, whether Prometheus answers)."""
+        chosen = self.options
+        try:
+            found = self.samples(rules.age_query(chosen.series, chosen.namespace, self.ready))
+            ages = {labels.get("pod", ""): age for labels, age in found}
+            missing = any(name not in ages for name in self.ready)
+            elsewhere = (
+                [labels for labels, _count in self.samples(rules.labels_query(chosen.series))] if missing else []
+            )
+        except (DeadlineExceeded, Unauthorized):
+            raise
+        except ClusterError as error:
+            self.add("prometheus", chosen.prometheus, FAILED, *self.prometheus_fault(error))
+            self.add("series", chosen.series, UNKNOWN, "Prometheus can't be asked")
+            return set(), False
+        self.add("prometheus", chosen.prometheus, OK, "answers queries")
+        self.verdicts.append(rules.series_verdict(chosen.series, ages, self.ready, chosen.most_age, elsewhere))
+        return {name for name, age in ages.items() if age <= chosen.most_age}, True
+
+    def prometheus_fault(self, error: ClusterError) -> tuple[str, str]:
+        if isinstance(error, NotFound):
+            return (
+                f"the Service does not exist or has no such port ({error})",
+                "check prometheus_namespace, prometheus_service and prometheus_port",
+            )
+        if isinstance(error, Forbidden):
+            return str(error), error.remedy
+        return (
+            f"does not answer: {error}",
+            f"kubectl get pods -n {self.options.prometheus_namespace}: does Prometheus run? read its log and its"
+            " operator's",
+        )
+
+    # The adapter
+
+    def read_adapter(self, answers: bool, listed: bool, prometheus: bool) -> None:
+        chosen, subject = self.options, self.options.adapter
+        if not answers:
+            self.add("adapter_rule", subject, UNKNOWN, f"{rules.GROUP} does not answer, so no rule can be seen at work")
+            return
+        if listed and all(name in self.values for name in self.ready):
+            self.add("adapter_rule", subject, OK, f"a rule offers {chosen.metric}")
+            return
+        config = self.guarded("adapter_rule", subject, self.adapter_config)
+        if config is None:
+            return
+        offering = next((rule for rule in config if rules.scaling_rules.rule_offers(rule, chosen.metric)), None)
+        found = self.count(str(offering.get("seriesQuery"))) if offering and prometheus else None
+        url = "" if listed else self.adapter_url()
+        self.verdicts.append(
+            rules.adapter_verdict(subject, config, chosen.metric, listed, found, url, chosen.prometheus)
+        )
+
+    def adapter_config(self) -> Sequence[Mapping]:
+        path = f"/api/v1/namespaces/{self.options.adapter_namespace}/configmaps/{self.options.adapter_service}"
+        data = rules.mapping(rules.mapping(self.cluster.get(path)).get("data"))
+        try:
+            return rules.adapter_rules(yaml.safe_load(str(data.get("config.yaml") or "")))
+        except yaml.YAMLError:
+            return []
+
+    def adapter_url(self) -> str:
+        path = f"/apis/apps/v1/namespaces/{self.options.adapter_namespace}/deployments/{self.options.adapter_service}"
+        try:
+            return rules.prometheus_url(rules.mapping(self.cluster.get(path)))
+        except (NotFound, Forbidden):
+            return f"http://{self.options.prometheus}"  # Not to be seen: no fault that could be proven.
+
+    def count(self, selector: str) -> int | None:
+        try:
+            found = self.samples(f"count({selector})")
+        except (DeadlineExceeded, Unauthorized):
+            raise
+        except ClusterError:
+            return None
+        return int(found[0][1]) if found else 0
+
+    # From Prometheus' configuration to the pods
+
+    def read_scrape_path(self, pods: Sequence[rules.Pod]) -> str:
+        """ServiceMonitor, Service, port, exporter. Returns Prometheus' name for the scrape pool, if known."""
+        space = self.options.namespace
+        services = self.guarded(
+            "service_monitor", "Service", lambda: self.cluster.list_all(f"/api/v1/namespaces/{space}/services")
+        )
+        if services is None:
+            return ""
+        chosen = rules.services_of(services, pods)
+        try:
+            found = self.guarded_missing("service_monitor", "ServiceMonitor", lambda: self.read_monitors(chosen))
+        except NotFound:
+            self.add(
+                "service_monitor",
+                "ServiceMonitor",
+                FAILED,
+                "the API monitoring.coreos.com/v1 is not there",
+                "install kube-prometheus-stack with its custom resource definitions",
+            )
+            return ""
+        if found is None:
+            return ""
+        entry, monitor, service = rules.service_monitor_verdict(chosen, *found)
+        self.verdicts.append(entry)
+        if monitor is None or service is None:
+            return ""
+        entry, port, endpoint = rules.service_port_verdict(monitor, service)
+        self.verdicts.append(entry)
+        home = rules.mapping(monitor.get("metadata")).get("namespace")
+        pool = f"serviceMonitor/{home}/{rules.name_of(monitor)}/0"
+        if port is None:
+            return pool
+        entry, numbers = rules.pod_port_verdict(port, pods)
+        scrapes = {name: self.scrape(name, number, endpoint) for name, number in list(numbers.items())[:MOST_SCRAPES]}
+        pages = rules.exporter_verdicts(scrapes, numbers, self.options.series) if scrapes else []
+        if not any(page.link == "pod_port" for page in pages):
+            self.verdicts.append(entry)
+        self.verdicts += pages
+        return pool
+
+    def read_monitors(self, services: Sequence[Mapping]) -> tuple[list, list, Mapping]:
+        space = self.options.namespace
+        monitors = self.cluster.list_all(f"{MONITORING}/namespaces/{space}/servicemonitors")
+        if not any(rules.watches(monitor, service) for monitor in monitors for service in services):
+            monitors = self.cluster.list_all(f"{MONITORING}/servicemonitors")
+        prometheuses = self.cluster.list_all(
+            f"{MONITORING}/namespaces/{self.options.prometheus_namespace}/prometheuses"
+        )
+        labels = rules.mapping(self.cluster.get(f"/api/v1/namespaces/{space}").get("metadata")).get("labels")
+        return monitors, prometheuses, rules.mapping(labels)
+
+    def scrape(self, pod: str, port: int, endpoint: Mapping) -> rules.Scrape:
+        """The pod's metrics page through the API server's proxy."""
+        scheme = str(endpoint.get("scheme") or "http").lower()
+        page = str(endpoint.get("path") or "/metrics").lstrip("/")
+        path = f"/api/v1/namespaces/{self.options.namespace}/pods/{scheme}:{pod}:{port}/proxy/{page}"
+        try:
+            return rules.Scrape(200, self.cluster.get(path, text=True))
+        except (DeadlineExceeded, Unauthorized):
+            raise
+        except ClusterError as error:
+            return rules.Scrape(error.status or 0, one_line(error, 200))
+
+    def read_targets(self, pool: str) -> None:
+        """What Prometheus says of its own targets."""
+        up: dict[str, float] = {}
+        errors: Mapping[str, str] = {}
+        try:
+            for labels, value in self.samples(rules.up_query(self.options.namespace, self.ready)):
+                name = labels.get("pod", "")
+                up[name] = max(value, up.get(name, 0.0))
+            if any(up.get(name) != 1 for name in self.ready):
+                query = {"state": "active", **({"scrapePool": pool} if pool else {})}
+                errors = rules.target_errors(self.ask("targets", query), self.options.namespace)
+        except (DeadlineExceeded, Unauthorized):
+            raise
+        except ClusterError as error:
+            self.add("target", "up", UNKNOWN, f"Prometheus can't be asked: {error}")
+            return
+        self.verdicts.append(rules.target_verdict(up, self.ready, errors))
