@@ -310,11 +310,7 @@ def node_spec(lab: Lab, node: Node, python: str) -> NodeSpec:
         gateway=str(lab.host_address),
         routes={str(lab.pod_network(other)): str(lab.address(other)) for other in lab.nodes if other is not node},
         components=components,
-        kept=[
-            str(path)
-            for path in (lab.root, lab.cache_folder, REPOSITORY, *sorted({sys.prefix, sys.base_prefix}))
-            if Path(path).is_relative_to("/var") or Path(path).is_relative_to("/run")
-        ],
+        kept=sorted({str(path) for path in (lab.root, lab.cache_folder, REPOSITORY, sys.prefix, sys.base_prefix)}),
         gpu=node.gpu,
         files={
             "containerd.toml": containerd_config(cni_folder() or CNI_FOLDERS[0]),

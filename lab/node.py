@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-# All that is needed later is imported now: the node's own /var and /run may hide where it lies.
 from lab import cgroups
 
 STASH = Path("/run/lab")
@@ -36,29 +35,42 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def lay_folders(spec: dict) -> None:
-    """Give the node its own /run, /var/lib/kubelet and so on, seen by no other process of the machine."""
-    run("mount", "--make-rshared", "/")
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    STASH.mkdir()
-    own = STASH / "node"
-    own.mkdir()
-    run("mount", "--bind", spec["folder"], str(own))
-    # What the node's programs need must not be hidden by the mounts that follow.
-    kept = {path: STASH / f"kept-{number}" for number, path in enumerate(spec["kept"])}
-    for path, stash in kept.items():
-        stash.mkdir()
-        run("mount", "--bind", path, str(stash))
-    # A throw-away layer over /var: mount points can be made in it without a trace on the machine.
-    for folder in ("upper", "work"):
-        (STASH / folder).mkdir()
+def lay_root(spec: dict) -> None:
+    """Give the node a root file system of its own: a layer over the machine's, kept in the node's folder.
+
+    Whatever a pod or a kubelet writes anywhere ends up in that layer; the machine never sees it.
+    """
+    own = Path(spec["folder"])
+    layers = {name: own / "root" / name for name in ("upper", "work", "mounted")}
+    for folder in layers.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    root = layers["mounted"]
+    run("mount", "--make-rprivate", "/")
     run(
         *("mount", "-t", "overlay", "overlay"),
-        *("-o", f"lowerdir=/var,upperdir={STASH}/upper,workdir={STASH}/work", "/var"),
+        *("-o", f"lowerdir=/,upperdir={layers['upper']},workdir={layers['work']}", str(root)),
     )
-    for path, stash in kept.items():
-        Path(path).mkdir(parents=True, exist_ok=True)
-        run("mount", "--bind", str(stash), path)
+    for folder in ("proc", "sys", "dev"):
+        run("mount", "--rbind", f"/{folder}", f"{root}/{folder}")
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", f"{root}/run")
+    # containerd's and etcd's files must lie on the disk itself, and other file systems are not in the layer below.
+    binds = {str(own): f"{root}{STASH}/node", **{path: f"{root}{path}" for path in spec["kept"]}}
+    for source, target in binds.items():
+        Path(target).mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind", source, target)
+    old = root / "run" / "old-root"
+    old.mkdir()
+    os.chdir(root)
+    run("pivot_root", ".", "run/old-root")
+    os.chdir("/")
+    run("umount", "--lazy", "/run/old-root")
+    # Pods that ask for mount propagation get it, inside this node.
+    run("mount", "--make-rshared", "/")
+
+
+def lay_folders(spec: dict) -> None:
+    """Put the node's data on the disk, its configuration into /run/lab, and its GPU's description where pods look."""
+    own = STASH / "node"
     for target in OWN_FOLDERS:
         source = own / target.removeprefix("/var/").replace("/", "-")
         source.mkdir(exist_ok=True)
@@ -173,6 +185,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     cgroups.enter(f"{spec['cgroup']}/system")
     socket.sethostname(spec["name"])
+    lay_root(spec)
     lay_folders(spec)
     lay_network(spec)
     own = STASH / "node"

@@ -43,10 +43,11 @@ def missing_packages(which=shutil.which) -> list[str]:
 def kernel_problem() -> str | None:
     """Try, in namespaces of its own, what a node needs of the kernel. None if all works."""
     trial = (
-        "mount --make-rshared / && mount -t tmpfs tmpfs /run && mkdir /run/u /run/w && "
-        "mount -t overlay overlay -o lowerdir=/var,upperdir=/run/u,workdir=/run/w /var && "
+        "mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work /mnt/root && "
+        "mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root && "
         "ip link add lab0 type veth peer name lab1 && ip link add lab2 type bridge && "
-        "iptables -t nat -A PREROUTING -m comment --comment trial -j ACCEPT && echo 1 > /proc/sys/net/ipv4/ip_forward"
+        "iptables -t nat -A PREROUTING -m comment --comment trial -j ACCEPT && "
+        "echo 1 > /proc/sys/net/ipv4/ip_forward"
     )
     done = subprocess.run(
         ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "sh", "-c", trial],
