@@ -283,7 +283,13 @@ def provide_all(destination: Path) -> dict[str, str]:
     return sources
 
 
-def go_module_cache(destination: Path) -> Path:
-    """Where Go keeps the modules' sources; the lab's charts take upstream's CRDs from there."""
+def module_sources(destination: Path, modules: tuple[str, ...]) -> Path:
+    """Bring the sources of Go modules (``path@version``) into Go's module cache; returns that folder."""
     go = find_go(destination.parent / "tools")
-    return Path(subprocess.run([go, "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip())
+    cache = Path(subprocess.run([go, "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip())
+    missing = [module for module in modules if not (cache / module).is_dir()]
+    if missing:
+        done = subprocess.run([go, "mod", "download", *missing], capture_output=True, text=True, cwd="/")
+        if done.returncode:
+            raise BinaryError(f"sources of {', '.join(missing)} could not be had:\n{done.stderr[-2000:]}")
+    return cache

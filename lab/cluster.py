@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab import binaries, certificates, cgroups, components, images, network, preconditions, processes
+from lab.charts.stage import GO_MODULES, stage
 from lab.progress import say, step, wait_for
 from lab.settings import DNS_SERVICE_ADDRESS, REPOSITORY, Lab, Node, SettingError
 
@@ -222,10 +223,8 @@ def provide_programs(lab: Lab) -> list[Path]:
 
 def stage_charts(lab: Lab) -> Path:
     """Put the lab's charts, with upstream's CRDs, where the inventory finds them."""
-    from lab.charts.stage import stage
-
     destination = lab.cache_folder / "charts"
-    stage(destination, binaries.go_module_cache(lab.binaries))
+    stage(destination, binaries.module_sources(lab.binaries, GO_MODULES))
     return destination
 
 

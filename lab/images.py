@@ -36,14 +36,19 @@ STANDIN_COMMANDS = {
     "usr/bin/nvidia-device-plugin": "standins.gpu_operator.device_plugin",
     "usr/bin/gpu-feature-discovery": "standins.gpu_operator.feature_discovery",
     "usr/bin/nvidia-validator": "standins.gpu_operator.validator",
+    "usr/bin/cleanup-gpuclusters": "standins.gpu_operator.hooks cleanup-gpuclusters",
+    "usr/bin/manage-crds": "standins.gpu_operator.hooks manage-crds",
+    "usr/bin/nfd-worker": "standins.gpu_operator.nfd worker",
+    "usr/bin/nfd-master": "standins.gpu_operator.nfd master",
+    "usr/bin/nfd-gc": "standins.gpu_operator.nfd gc",
 }
 STANDIN_IMAGES = (
     "nvcr.io/nvidia/riva/riva-speech:2.19.0",
     "nvcr.io/nvidia/riva/riva-speech:2.19.0-servicemaker",
     "nvcr.io/nvidia/gpu-operator:v26.7.0",
     "nvcr.io/nvidia/k8s-device-plugin:v0.20.0",
-    "nvcr.io/nvidia/cloud-native/gpu-operator-validator:v26.7.0",
 )
+FEATURE_DISCOVERY_IMAGE = "registry.k8s.io/nfd/node-feature-discovery:v0.19.0"
 
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nriva:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n",
@@ -316,7 +321,12 @@ def standin_images(cache: Path) -> Callable[[Path], list[Image]]:
             "PYTHONDONTWRITEBYTECODE=1",
             "LANG=C.UTF-8",
         )
-        return [Image(STANDIN_IMAGES, (base, start, code), environment=environment)]
+        layers = (base, start, code)
+        return [
+            Image(STANDIN_IMAGES, layers, environment=environment),
+            # Its chart demands a user that is not root.
+            Image((FEATURE_DISCOVERY_IMAGE,), layers, environment=environment, user=NOBODY),
+        ]
 
     return images
 

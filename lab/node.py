@@ -28,6 +28,7 @@ KERNEL_SETTINGS = {
     "kernel/keys/root_maxkeys": 1000000,
     "kernel/keys/root_maxbytes": 25000000,
 }
+FEATURES = Path("/etc/kubernetes/node-feature-discovery/features.d")
 OWN_FOLDERS = ("/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/log/pods")
 
 
@@ -90,6 +91,9 @@ def lay_folders(spec: dict) -> None:
         hardware = Path("/run/speechops-lab/gpu.json")
         hardware.parent.mkdir()
         hardware.write_text(json.dumps(spec["gpu"], indent=1))
+    # Node Feature Discovery takes labels from files in this folder: the lab's GPUs are on no PCI bus.
+    FEATURES.mkdir(parents=True, exist_ok=True)
+    (FEATURES / "speechops-lab").write_text("pci-10de.present=true\n" if spec["gpu"] else "")
 
 
 def lay_network(spec: dict) -> None:
