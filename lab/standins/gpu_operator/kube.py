@@ -95,8 +95,10 @@ class Kube:
                 raise
 
     def list(self, path: str, metadata_only: bool = False) -> dict[str, Any]:
+        """List objects. A list of metadata says `null`, not `[]`, where there is none: that is put right here."""
         accept = {"Accept": METADATA_ONLY.format("List")} if metadata_only else {}
-        return self.request("GET", path, **accept)
+        listed = self.request("GET", path, **accept)
+        return {**listed, "items": listed.get("items") or []}
 
     def watch(
         self, path: str, version: str, seconds: int = 300, metadata_only: bool = False
