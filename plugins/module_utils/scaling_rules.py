@@ -181,12 +181,6 @@ def rule_offers(rule: Mapping, metric: str) -> bool:
     return metric in str(rule.get("seriesQuery") or "")
 
 
-def series_of(rule: Mapping) -> str | None:
-    """The name of the series that an adapter rule starts from, where it names one."""
-    found = re.match(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(\{|$)", str(rule.get("seriesQuery") or ""))
-    return found.group(1) if found else None
-
-
 def quantity(value: object) -> str:
     """A number as a Kubernetes quantity: 20 is `20`, 1.5 is `1500m`. No finer than thousandths."""
     try:
@@ -209,7 +203,7 @@ SUFFIXES = {
     "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
 
-QUANTITY = re.compile(r"\s*([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)(?:([eE][+-]?\d{1,3})|([numkMGTPE]i?|))\s*")
+QUANTITY = re.compile(r"\s*([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)(?:([eE][+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE]|))\s*")
 
 
 def parse_quantity(text: object) -> float | None:

@@ -1,0 +1,70 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The rules on Prometheus' own engine. Needs promtool, from PATH or from the lab's cache."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
+
+
+def promtool():
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "speechops-lab"
+    found = shutil.which("promtool") or next((str(path) for path in cache.glob("**/promtool")), None)
+    if not found:
+        pytest.skip("promtool is neither in PATH nor in the lab's cache")
+    return found
+
+
+def series(pod, model, queue, done):
+    labels = f'{{namespace="riva",pod="{pod}",model="{model}"}}'
+    return [
+        {"series": f"nv_inference_queue_duration_us{labels}", "values": queue},
+        {"series": f"nv_inference_request_success{labels}", "values": done},
+    ]
+
+
+# Every 15 s 300 requests, each of which waited 3 ms.
+INPUT = [
+    *series("steady", "asr", "0+900000x40", "0+300x40"),
+    *series("beside-an-idle-model", "asr", "0+900000x40", "0+300x40"),
+    *series("beside-an-idle-model", "idle", "0x40", "0x40"),
+    *series("ensemble", "asr", "0+900000x40", "0+300x40"),
+    *series("ensemble", "asr|all", "0x40", "0+300x40"),
+    *series("restarted", "asr", "0+900000x20 0+900000x19", "0+300x20 0+300x19"),
+    *series("no-traffic", "asr", "0x40", "0x40"),
+    *series("two-missed", "asr", "0+900000x36 _ _ 35100000 36000000", "0+300x36 _ _ 11700 12000"),
+]
+PODS = ["steady", "beside-an-idle-model", "ensemble", "restarted", "no-traffic", "two-missed"]
+TRUE = dict.fromkeys(PODS, 3) | {"no-traffic": 0}
+
+
+def adapter_query(**options):
+    matchers = f'namespace="riva",pod=~"{"|".join(PODS)}"'
+    query = rules.adapter_rule(**options)["metricsQuery"]
+    return query.replace("<<.LabelMatchers>>", matchers).replace("<<.GroupBy>>", "pod")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (adapter_query(exclude_models=["asr|all"]), TRUE),
+        (adapter_query(models=["asr", "idle"]), TRUE),
+        (adapter_query(), TRUE | {"ensemble": 1.5}),
+        (rules.queue_time_query("riva", exclude_models=["asr|all"], window=90), TRUE),
+    ],
+    ids=["without the ensemble", "named models", "all models", "plain"],
+)
+@pytest.mark.parametrize("moment", ["5m15s", "9m15s"])
+def test_mean_time_in_the_queue(tmp_path, query, expected, moment):
+    tool = promtool()
+    samples = [{"labels": f'{{pod="{pod}"}}', "value": value} for pod, value in expected.items()]
+    test = {"expr": f"round(({query}) * 1e6) / 1e6", "eval_time": moment, "exp_samples": samples}
+    case = {"interval": "15s", "input_series": INPUT, "promql_expr_test": [test]}
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
+    done = subprocess.run([tool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
