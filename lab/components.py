@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import yaml
 
@@ -17,8 +16,8 @@ from lab.settings import DNS_SERVICE_ADDRESS, POD_NETWORK, REPOSITORY, SERVICE_N
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.10.1"
 
-# Where Debian, Ubuntu and upstream put the CNI plugins.
-CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
+# Where Debian and Ubuntu put the CNI plugins.
+CNI_FOLDER = "/usr/lib/cni"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,6 @@ class NodeSpec:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
-
-
-def cni_folder() -> str | None:
-    """The first folder that has the CNI plugins the lab uses."""
-    for folder in CNI_FOLDERS:
-        if all((Path(folder) / plugin).exists() for plugin in ("ptp", "host-local", "loopback", "portmap")):
-            return folder
-    return None
 
 
 def etcd(lab: Lab) -> Component:
@@ -205,7 +196,7 @@ def kube_proxy(lab: Lab, node: Node) -> Component:
     )
 
 
-def containerd_config(cni: str) -> str:
+def containerd_config() -> str:
     return f"""version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -220,7 +211,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   disable_apparmor = true
   sandbox_image = "{PAUSE_IMAGE}"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{cni}"
+    bin_dir = "{CNI_FOLDER}"
     conf_dir = "/run/lab/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -313,7 +304,7 @@ def node_spec(lab: Lab, node: Node, python: str) -> NodeSpec:
         kept=sorted({str(path) for path in (lab.root, lab.cache_folder, REPOSITORY, sys.prefix, sys.base_prefix)}),
         gpu=node.gpu,
         files={
-            "containerd.toml": containerd_config(cni_folder() or CNI_FOLDERS[0]),
+            "containerd.toml": containerd_config(),
             "kubelet.yaml": kubelet_config(lab, node),
             "cni/10-lab.conflist": cni_config(lab, node),
             "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1\n",

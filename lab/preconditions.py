@@ -6,38 +6,33 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 from lab import cgroups, network
-from lab.components import CNI_FOLDERS, cni_folder
 from lab.settings import Lab
 
 ELSEWHERE = "Or use a cluster of your own (kind, k3s, kubeadm …): copy inventories/onprem and pass it with -i."
-PACKAGES = {
-    "etcd": "etcd-server",
-    "containerd": "containerd",
-    "ctr": "containerd",
-    "runc": "runc",
-    "iptables": "iptables",
-    "conntrack": "conntrack",
-    "ip": "iproute2",
-    "nsenter": "util-linux",
-    "unshare": "util-linux",
-    "mount": "mount",
-    "busybox": "busybox-static",
-    "mmdebstrap": "mmdebstrap",
-}
+PACKAGES = Path(__file__).resolve().parent / "packages.txt"
 
 
 class CannotRun(RuntimeError):
     """The lab cannot run on this machine; the message says why and what to do."""
 
 
-def missing_packages(which=shutil.which) -> list[str]:
-    """Debian package names of the programs that are not there."""
-    missing = {package for program, package in PACKAGES.items() if not which(program)}
-    if not cni_folder():
-        missing.add("containernetworking-plugins")
-    return sorted(missing)
+def missing_packages(listing: str, is_there: Callable[[str], bool]) -> list[str]:
+    """Names of the packages whose program or file is not there.
+
+    Args:
+        listing: lines of a program's name (or a file's path) and its package, as in ``packages.txt``.
+        is_there: tells whether this machine has a program or file.
+    """
+    pairs = [line.split() for line in listing.splitlines() if line.strip() and not line.startswith("#")]
+    return sorted({package for program, package in pairs if not is_there(program)})
+
+
+def is_there(program: str) -> bool:
+    return Path(program).exists() if program.startswith("/") else shutil.which(program) is not None
 
 
 def kernel_problem() -> str | None:
@@ -64,8 +59,8 @@ def problems(lab: Lab) -> list[str]:
     if os.geteuid() != 0:
         return ["it needs root, for namespaces and mounts: type it again with sudo"]
     found = []
-    if missing := missing_packages():
-        found.append(f"programs are missing: apt-get install {' '.join(missing)} (CNI plugins: {CNI_FOLDERS[0]})")
+    if missing := missing_packages(PACKAGES.read_text(), is_there):
+        found.append(f"programs are missing: apt-get install {' '.join(missing)} (or type: make setup)")
     if not cgroups.hierarchies():
         found.append("no control groups are mounted at /sys/fs/cgroup")
     if not missing and (problem := kernel_problem()):

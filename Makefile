@@ -1,0 +1,56 @@
+# make demo   everything from nothing: the lab, the speech service, a load that makes it scale, a report
+# make test   everything from nothing: all checks and tests
+# make help   the other targets
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+PLAYBOOK := $(BIN)/ansible-playbook
+DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 20}]
+
+.PHONY: help setup lab lab-down lab-status site verify load-test demo lint unit integration test clean
+
+help:  ## show this text
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:  ## install what is needed: Debian or Ubuntu packages, and Python packages into .venv
+	@lab/setup.sh
+
+lab: setup  ## bring the lab up
+	$(BIN)/python -m lab up
+
+lab-down: setup  ## end the lab; it leaves nothing behind but its cache
+	$(BIN)/python -m lab down
+
+lab-status: setup  ## show the state of every part of the lab
+	$(BIN)/python -m lab status
+
+site: lab  ## install everything on the lab, and prove each link of the chain
+	$(PLAYBOOK) site.yml
+
+verify: setup  ## prove each link of the chain again; changes nothing
+	$(PLAYBOOK) playbooks/verify.yml
+
+load-test: setup  ## load the speech service; the report lies in build/report
+	$(PLAYBOOK) playbooks/load_test.yml -e '{"load_test_profile": $(DEMO_PROFILE), "load_test_expect_replicas": [1, 3, 1]}'
+
+demo: site load-test  ## the main job: lab, site.yml, load, 1 -> 3 -> 1 replicas, report
+	@echo "The report: $(CURDIR)/build/report/index.html"
+
+lint: setup  ## ruff, yamllint, ansible-lint, helm lint
+	$(BIN)/ruff check .
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint
+	$(BIN)/helm lint --strict roles/riva/files/chart lab/charts/*/
+
+unit: setup  ## unit tests
+	$(BIN)/pytest tests/unit
+
+integration: setup  ## tests on a fresh lab named `test`, beside any other lab
+	$(BIN)/pytest tests/integration
+
+test: lint  ## all checks, unit and integration tests
+	$(BIN)/pytest tests/unit tests/integration
+
+clean: lab-down  ## end the lab, and remove what was built here
+	rm -rf build .venv

@@ -1,0 +1,52 @@
+#!/bin/sh
+# Installs what the lab needs from Debian or Ubuntu, and the Python packages into .venv. Typed again, it does nothing.
+set -eu
+cd "$(dirname "$0")/.."
+
+fail() {
+  echo "setup: $1" >&2
+  exit 2
+}
+
+[ "$(uname -s)" = Linux ] || fail "the lab needs Linux; on other systems use a cluster of your own, see inventories/onprem"
+[ "$(id -u)" = 0 ] || fail "the lab needs root, for namespaces and mounts: sudo make …"
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+  fail "Python 3.11 or newer is needed as '$python'; name another with PYTHON=/path/to/python3"
+
+missing=
+while read -r program package; do
+  case $program in
+    '' | '#'*) continue ;;
+    /*) [ -e "$program" ] && continue ;;
+    *) command -v "$program" >/dev/null && continue ;;
+  esac
+  case " $missing " in *" $package "*) ;; *) missing="$missing $package" ;; esac
+done <lab/packages.txt
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+
+if [ -n "$missing" ]; then
+  command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get:$missing"
+  echo "setup: installing$missing"
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    # The packages bring services (etcd, containerd) that the machine itself shall not run.
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q
+  # shellcheck disable=SC2086
+  apt-get install -q -y --no-install-recommends $missing
+fi
+
+stamp=.venv/.installed
+wanted=$(cat requirements.txt requirements-dev.txt | sha256sum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  echo "setup: installing the Python packages of requirements-dev.txt into .venv (a minute or two)"
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+  echo "$wanted" >"$stamp"
+fi
