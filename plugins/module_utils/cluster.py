@@ -233,7 +233,23 @@ def connect(module, deadline: Deadline) -> Cluster:
             f"the kubeconfig can't be read ({type(error).__name__}: {one_line(error)})",
             "check that the file is a whole kubeconfig: kubectl --kubeconfig FILE config view",
         ) from error
+    check_files(configuration)
     return Cluster(client, deadline, headers)
+
+
+def check_files(configuration) -> None:
+    """Certificates and keys are files; the pool would only miss them at the first request, without their name."""
+    for attribute, option in (
+        ("ssl_ca_cert", "ca_cert"),
+        ("cert_file", "client_cert"),
+        ("key_file", "client_key"),
+    ):
+        path = getattr(configuration, attribute, None)
+        if path and not os.access(path, os.R_OK):
+            raise KubeconfigError(
+                f"the file {path} can't be read (option {option}, or the kubeconfig)",
+                f"set {option} to a file that this user can read",
+            )
 
 
 class Cluster:
@@ -298,13 +314,16 @@ class Cluster:
         query["limit"] = page
         while True:
             answer = self.get(path, query, listing=True)
-            items = answer.get("items") if isinstance(answer, dict) else None
-            if not isinstance(items, list) and items is not None:
-                raise BadAnswer(f"{path} is no list", "check what answers at the API server's address")
-            for item in items or ():
+            items = answer.get("items") if isinstance(answer, dict) else False
+            if items is None:
+                items = []
+            if not isinstance(items, list):
+                raise BadAnswer(f"{path} answered with no list", "check what answers at the API server's address")
+            for item in items:
                 if isinstance(item, dict) and (kept := project(item)) is not None:
                     yield kept
-            token = (answer.get("metadata") or {}).get("continue")
+            metadata = answer.get("metadata")
+            token = metadata.get("continue") if isinstance(metadata, dict) else None
             del answer, items
             if not token:
                 return
@@ -368,7 +387,7 @@ class Cluster:
     def body_of(self, response) -> bytes:
         """The whole body; a trickle can't outlive the deadline, as a time limit per read would let it."""
         # read1 returns what is there; read waits until its amount is full. urllib3 before 2.1 has read only.
-        read = getattr(response, "read1", response.read)
+        read = getattr(response, "read1", None) or response.read
         parts = []
         while True:
             part = read(CHUNK)
