@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import profile_problems
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import path_of
 
 # option: (least, most, unit)
 RANGES = {
@@ -35,4 +36,10 @@ def option_problems(options: dict) -> list[str]:
         found = ENDPOINT.fullmatch(endpoint)
         if not found or not 0 < int(found.group(2)) < 65536:
             problems.append(f"endpoint is {endpoint!r}; it must be host:port, for example 10.0.0.5:50051")
+    expected = options.get("expect_replicas")
+    if expected is not None and (not expected or min(expected) < 0 or path_of(expected) != expected):
+        problems.append(
+            f"expect_replicas is {expected}; it must be a list of numbers, each different from the one before, "
+            "for example [1, 3, 1]"
+        )
     return problems

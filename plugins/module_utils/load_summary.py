@@ -319,8 +319,30 @@ def headline(summary: dict) -> str:
     return text[0].upper() + text[1:] + "."
 
 
+def verdict(summary: dict, max_failed: int, expected: list[int] | None) -> list[str]:
+    """Say what was not as it should be: streams that failed, replicas that went another way."""
+    problems = []
+    streams, replicas = summary["streams"], summary["replicas"]
+    if streams["failed"] > max_failed:
+        causes = [f"{f['count']} times {f['code']} {f['details']}" for f in streams["failures"][:5]]
+        problems.append(
+            f"{streams['failed']} of {streams['opened']} streams failed, {max_failed} may (max_failed_streams): "
+            + ", ".join(causes)
+        )
+    if expected:
+        way = shown(replicas["path"])
+        if not matches_path(replicas, expected):
+            problems.append(f"the replicas went {way}, not {shown(expected)} (expect_replicas)")
+        elif replicas["most_ready"] < max(expected):
+            problems.append(
+                f"{max(expected)} replicas were asked for, but only {replicas['most_ready']} became ready "
+                "(expect_replicas)"
+            )
+    return problems
+
+
 def matches_path(replicas: dict, expected: list[int]) -> bool:
-    """Say whether the replicas went the expected way; steps on the way up or down need not be named."""
+    """Say whether the replicas went the expected way; sizes on the way up or down need not be named."""
     return expected in (replicas["path"], replicas["turning_points"])
 
 

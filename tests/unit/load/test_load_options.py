@@ -41,3 +41,11 @@ def test_each_number_has_its_range(name):
 def test_all_mistakes_are_said_at_once():
     problems = option_problems({**GOOD, "profile": [], "endpoint": "x", "sample_seconds": 0})
     assert len(problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("expected", "good"),
+    [(None, True), ([1], True), ([1, 3, 1], True), ([], False), ([1, 1], False), ([-1, 2], False)],
+)
+def test_an_expected_path_changes_at_each_step(expected, good):
+    assert (option_problems({**GOOD, "expect_replicas": expected}) == []) is good

@@ -14,6 +14,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_summary import
     shown,
     summarise,
     turning_points,
+    verdict,
 )
 
 
@@ -65,6 +66,30 @@ def test_replicas_path(values, path, turns):
 def test_an_expected_path_may_leave_out_steps_on_the_way(expected, matches):
     replicas = {"path": [1, 2, 3, 1], "turning_points": [1, 3, 1]}
     assert matches_path(replicas, expected) is matches
+
+
+@pytest.mark.parametrize(
+    ("max_failed", "expected", "said"),
+    [
+        (1, None, []),
+        (1, [1, 3, 1], []),
+        (1, [1, 3, 2, 1], []),
+        (0, None, ["1 of 351 streams failed, 0 may (max_failed_streams): 1 times UNAVAILABLE connection reset"]),
+        (1, [1, 4, 1], ["the replicas went 1 → 3 → 2 → 1, not 1 → 4 → 1"]),
+        (0, [1, 2], ["1 of 351", "the replicas went"]),
+    ],
+)
+def test_the_verdict(records, max_failed, expected, said):
+    problems = verdict(summarise(records), max_failed, expected)
+    assert len(problems) == len(said)
+    assert all(text in problem for text, problem in zip(said, problems, strict=True))
+
+
+def test_desired_replicas_that_never_became_ready_are_no_success(records):
+    stuck = [{**record, "ready": 1} if record["kind"] == "cluster" else record for record in records]
+    assert verdict(summarise(stuck), 1, [1, 3, 1]) == [
+        "3 replicas were asked for, but only 1 became ready (expect_replicas)"
+    ]
 
 
 def test_changes_and_integral():
