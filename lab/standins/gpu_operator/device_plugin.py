@@ -167,7 +167,11 @@ class Plugin:
 def main() -> int:
     say_what_it_is("nvidia-device-plugin")
     plugin = Plugin(Path(os.environ.get("DEVICE_PLUGIN_FOLDER", FOLDER)))
-    return keep_trying("nvidia-device-plugin", plugin.look)
+    try:
+        return keep_trying("nvidia-device-plugin", plugin.look)
+    finally:
+        # Streams that the kubelet holds open would keep the program alive.
+        plugin.stop()
 
 
 if __name__ == "__main__":

@@ -47,18 +47,20 @@
 {{- if $provider.enabled }}
 {{- $prefix := printf "providers.%s" (lower $name) }}
 - "--{{ $prefix }}"
-{{- range $key := list "ingressClass" "labelSelector" }}
+{{- range $key := list "ingressClass" "labelSelector" "defaultTLSResourcesNamespace" }}
 {{- with get $provider $key }}
 - "--{{ $prefix }}.{{ $key }}={{ . }}"
 {{- end }}
 {{- end }}
-{{- range $key := list "allowCrossNamespace" "allowExternalNameServices" "allowEmptyServices" "nativeLBByDefault" }}
+{{- range $key := list "allowCrossNamespace" "allowExternalNameServices" "allowEmptyServices" "nativeLBByDefault" "safeNaming" }}
 {{- if get $provider $key }}
 - "--{{ $prefix }}.{{ $key }}=true"
 {{- end }}
 {{- end }}
-{{- with $provider.namespaces }}
-- "--{{ $prefix }}.namespaces={{ join "," . }}"
+{{- range $key := list "namespaces" "crossProviderNamespaces" }}
+{{- with get $provider $key }}
+- "--{{ $prefix }}.{{ $key }}={{ join "," . }}"
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
