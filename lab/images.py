@@ -177,7 +177,7 @@ def _digest(*parts: str | Path) -> str:
 
 def base_images(binaries: Path, busybox: Path) -> Callable[[Path], list[Image]]:
     def images(work: Path) -> list[Image]:
-        applets = ("sh", "sleep", "wget", "nslookup", "httpd", "cat", "ls", "nc", "ip", "env", "echo", "grep")
+        applets = ("sh", "sleep", "wget", "nslookup", "httpd", "cat", "ls", "nc", "ip", "env", "echo", "grep", "timeout")
         shell = program_layer(
             work / "busybox.tar", {"bin/busybox": busybox}, links={f"bin/{name}": "busybox" for name in applets}
         )
