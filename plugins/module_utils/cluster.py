@@ -64,21 +64,31 @@ class ClusterError(Exception):
         self.reason = reason
 
 
-class KubeconfigError(ClusterError):
+class DoorShut(ClusterError):
+    """The API server itself can't be asked, so no part of the answer is worth going on for."""
+
+
+class KubeconfigError(DoorShut):
     """No usable kubeconfig, context or key."""
 
 
-class CertificateError(ClusterError):
+class CertificateError(DoorShut):
     """TLS failed: another CA, an expired certificate, a wrong name."""
 
 
-class Unreachable(ClusterError):
+class Unreachable(DoorShut):
     """Nobody answers at the address."""
 
     transient = True
 
 
-class DeadlineExceeded(ClusterError):
+class Silent(ClusterError):
+    """A connection, but no answer for a long while; it may be the server behind the API server that is silent."""
+
+    transient = True
+
+
+class DeadlineExceeded(DoorShut):
     """The time given to the whole module is over."""
 
     transient = True
@@ -277,7 +287,7 @@ class Cluster:
                 if not error.transient or isinstance(error, Expired | DeadlineExceeded) or attempt == ATTEMPTS:
                     raise
                 # A silence of half a minute is not asked for six times.
-                if error.reason == "Timeout" and attempt >= 2:
+                if isinstance(error, Silent) and attempt >= 2:
                     raise
                 self.pause(getattr(error, "retry_after", None), attempt, error)
         raise AssertionError("unreachable")
@@ -409,16 +419,17 @@ class Cluster:
                 f"a file named in the kubeconfig or the options can't be used: {text}",
                 "check ca_cert, client_cert and client_key",
             )
-        # urllib3 counts a refused connection among its time-outs.
-        timeout = isinstance(error, urllib3.exceptions.TimeoutError) and not isinstance(
-            error, urllib3.exceptions.NewConnectionError
-        )
+        timeout = isinstance(error, urllib3.exceptions.ReadTimeoutError)
         if self.deadline.passed():
             return self.too_late(f"{path}: {text}")
+        if timeout:
+            return Silent(
+                f"no answer from {self.host} ({path}: {text})",
+                "look at the API server, and at what serves this path behind it",
+            )
         return Unreachable(
-            f"the API server {self.host} {'is silent' if timeout else 'is not reachable'} ({path}: {text})",
+            f"the API server {self.host} is not reachable ({path}: {text})",
             "check that the API server runs, the address in the kubeconfig, and the network or proxy between",
-            "Timeout" if timeout else "NoConnection",
         )
 
     def http_error(self, response, body: bytes, path: str, listing: bool) -> ClusterError:

@@ -18,7 +18,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import custom_metri
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
     ClusterError,
-    DeadlineExceeded,
+    DoorShut,
     Forbidden,
     NotFound,
     Unauthorized,
@@ -112,7 +112,7 @@ class Chain:
         """The same, but what does not exist is left to the caller."""
         try:
             return function()
-        except (DeadlineExceeded, NotFound, Unauthorized):
+        except (DoorShut, NotFound, Unauthorized):
             raise
         except ClusterError as error:
             self.add(link, subject, FAILED, str(error), error.remedy)
@@ -205,7 +205,7 @@ class Chain:
             return False, False
         try:
             resources = self.cluster.get(service.path)
-        except (DeadlineExceeded, Unauthorized):
+        except DoorShut:
             raise
         except ClusterError as error:
             finding = aggregation.apiservice_finding(service, aggregation.Probe(error.status or 0, one_line(error)))
@@ -222,7 +222,7 @@ class Chain:
             self.values = rules.values_of(self.cluster.get(path, {"labelSelector": self.selector}))
         except NotFound:
             self.values = {}
-        except (DeadlineExceeded, Unauthorized):
+        except DoorShut:
             raise
         except ClusterError as error:
             own = isinstance(error, Forbidden)
@@ -252,7 +252,7 @@ class Chain:
             elsewhere = (
                 [labels for labels, _count in self.samples(rules.labels_query(chosen.series))] if missing else []
             )
-        except (DeadlineExceeded, Unauthorized):
+        except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:
             self.add("prometheus", chosen.prometheus, FAILED, *self.prometheus_fault(error))
@@ -314,7 +314,7 @@ class Chain:
     def count(self, selector: str) -> int | None:
         try:
             found = self.samples(f"count({selector})")
-        except (DeadlineExceeded, Unauthorized):
+        except (DoorShut, Unauthorized):
             raise
         except ClusterError:
             return None
@@ -355,8 +355,12 @@ class Chain:
         if port is None:
             return pool
         entry, numbers = rules.pod_port_verdict(port, pods)
-        scrapes = {name: self.scrape(name, number, endpoint) for name, number in list(numbers.items())[:MOST_SCRAPES]}
-        pages = rules.exporter_verdicts(scrapes, numbers, self.options.series) if scrapes else []
+        try:
+            asked = list(numbers.items())[:MOST_SCRAPES]
+            scrapes = {name: self.scrape(name, number, endpoint) for name, number in asked}
+            pages = rules.exporter_verdicts(scrapes, numbers, self.options.series) if scrapes else []
+        except Forbidden as error:
+            pages = [rules.verdict("exporter", "metrics page", FAILED, str(error), error.remedy)]
         if not any(page.link == "pod_port" for page in pages):
             self.verdicts.append(entry)
         self.verdicts += pages
@@ -380,9 +384,12 @@ class Chain:
         path = f"/api/v1/namespaces/{self.options.namespace}/pods/{scheme}:{pod}:{port}/proxy/{page}"
         try:
             return rules.Scrape(200, self.cluster.get(path, text=True))
-        except (DeadlineExceeded, Unauthorized):
+        except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:
+            # The API server's refusal comes with a reason; a page that answers 403 by itself has none.
+            if isinstance(error, Forbidden) and error.reason == "Forbidden":
+                raise
             return rules.Scrape(error.status or 0, one_line(error, 200))
 
     def read_targets(self, pool: str) -> None:
@@ -396,7 +403,7 @@ class Chain:
             if any(up.get(name) != 1 for name in self.ready):
                 query = {"state": "active", **({"scrapePool": pool} if pool else {})}
                 errors = rules.target_errors(self.ask("targets", query), self.options.namespace)
-        except (DeadlineExceeded, Unauthorized):
+        except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:
             self.add("target", "up", UNKNOWN, f"Prometheus can't be asked: {error}")

@@ -125,6 +125,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import aggregation
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
+    DoorShut,
     Forbidden,
     NotFound,
     one_line,
@@ -146,9 +147,9 @@ def probe(cluster, path):
     """A GET through the API server, whatever comes of it."""
     try:
         cluster.get(path)
+    except DoorShut:
+        raise
     except ClusterError as error:
-        if cluster.deadline.passed():
-            raise
         return aggregation.Probe(error.status or 0, one_line(error))
     return aggregation.Probe(200)
 

@@ -24,6 +24,7 @@ class FakeApi:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16
 
             def do_GET(self):
                 parts = urlsplit(self.path)

@@ -1,0 +1,393 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
+from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
+
+METRIC = "avg_time_queue_ms"
+SERIES = "nv_inference_queue_duration_us"
+
+
+def entry(link, status, own=True):
+    return rules.verdict(link, "x", status, "message", "remedy", own)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([], None),
+        ([entry("hpa", "ok"), entry("api", "unknown"), entry("series", "warning")], None),
+        ([entry("hpa", "failed")], "hpa"),
+        ([entry("hpa", "failed"), entry("target", "failed"), entry("series", "failed")], "target"),
+        ([entry("pods", "failed"), entry("hpa", "failed")], "pods"),
+    ],
+)
+def test_first_broken(verdicts, expected):
+    assert rules.first_broken(verdicts) == expected
+
+
+def test_what_follows_says_so_and_has_no_remedy():
+    verdicts = [entry("pod_port", "failed"), entry("series", "failed", own=False), entry("hpa", "failed")]
+    hpa, series, port = rules.findings_of(verdicts)
+    assert (hpa.message, hpa.remedy) == ("message", "remedy")
+    assert (series.message, series.remedy) == ("message (follows from pod_port)", "")
+    assert (port.check, port.remedy) == ("pod_port", "remedy")
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "expected"),
+    [
+        ({}, {}, True),
+        (None, {"a": "b"}, True),
+        ({"matchLabels": {"a": "b"}}, {"a": "b", "c": "d"}, True),
+        ({"matchLabels": {"a": "b"}}, {"a": "c"}, False),
+        ({"matchLabels": {"a": "b"}}, None, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}, {"a": "b"}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}, {}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]}, {}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, {"a": ""}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, {"a": ""}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "Near"}]}, {"a": ""}, False),
+        ({"matchExpressions": [None]}, {}, False),
+    ],
+)
+def test_selector_matches(selector, labels, expected):
+    assert rules.selector_matches(selector, labels) is expected
+
+
+def test_selector_text():
+    expressions = [
+        {"key": "c", "operator": "In", "values": ["d", "e"]},
+        {"key": "f", "operator": "Exists"},
+        {"key": "g", "operator": "DoesNotExist"},
+    ]
+    selector = {"matchLabels": {"a": "b"}, "matchExpressions": expressions}
+    assert rules.selector_text(selector) == "a=b,c in (d,e),f,!g"
+
+
+def pod(name="p", ready=True, phase="Running", ports=(("metrics", 8002),), trouble=""):
+    return rules.Pod(name, ready, phase, {"app": "riva"}, tuple(ports), trouble)
+
+
+@pytest.mark.parametrize(
+    ("item", "ready", "trouble"),
+    [
+        ({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}, True, ""),
+        (
+            {
+                "metadata": {"deletionTimestamp": "now"},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            },
+            False,
+            "",
+        ),
+        (
+            {"status": {"containerStatuses": [{"name": "riva", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}},
+            False,
+            "riva: ImagePullBackOff",
+        ),
+        (
+            {
+                "status": {
+                    "conditions": [
+                        {"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}
+                    ]
+                }
+            },
+            False,
+            "not scheduled: Insufficient nvidia.com/gpu",
+        ),
+        ({"metadata": None, "spec": None, "status": None}, False, ""),
+        ({"spec": {"containers": [None, {"ports": [None, {"containerPort": "x"}]}]}}, False, ""),
+    ],
+)
+def test_project_pod(item, ready, trouble):
+    found = rules.project_pod(item)
+    assert (found.ready, found.trouble) == (ready, trouble)
+
+
+@pytest.mark.parametrize(
+    ("pods", "status", "text"),
+    [
+        ([pod()], "ok", "1 of 1"),
+        ([pod(), pod("q", False)], "ok", "1 of 2"),
+        ([], "failed", "has no pods"),
+        (
+            [pod(ready=False, phase="Pending", trouble="not scheduled: x")],
+            "failed",
+            "none of 1 pods is Ready: p Pending (not",
+        ),
+    ],
+)
+def test_pods_verdict(pods, status, text):
+    found = rules.pods_verdict("Deployment riva", pods).finding
+    assert (found.status, text in found.message) == (status, True)
+
+
+def hpa(metric=METRIC, **conditions):
+    found = {"AbleToScale": ("True", "ReadyForNewScale"), "ScalingActive": ("True", "ValidMetricFound")} | conditions
+    return {
+        "spec": {"metrics": [{"type": "Pods", "pods": {"metric": {"name": metric}}}]},
+        "status": {
+            "currentReplicas": 1,
+            "desiredReplicas": 2,
+            "conditions": [{"type": kind, "status": state[0], "reason": state[1]} for kind, state in found.items()],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "own", "text"),
+    [
+        (hpa(), "ok", True, "1 replicas, 2 desired"),
+        (hpa("other"), "failed", True, "uses: other"),
+        ({"spec": {"metrics": [{"type": "Resource"}]}}, "failed", True, "uses: Resource"),
+        ({"spec": None}, "failed", True, "uses: none"),
+        (hpa(ScalingActive=("False", "FailedGetPodsMetric")), "failed", False, "FailedGetPodsMetric"),
+        (hpa(ScalingActive=("False", "ScalingDisabled")), "failed", True, "ScalingDisabled"),
+        (hpa(AbleToScale=("False", "FailedGetScale")), "failed", True, "FailedGetScale"),
+        (hpa(ScalingLimited=("True", "TooManyReplicas")), "warning", True, "maxReplicas"),
+        (hpa(ScalingLimited=("True", "TooFewReplicas")), "ok", True, ""),
+        ({"spec": hpa()["spec"]}, "failed", False, "no conditions yet"),
+    ],
+)
+def test_hpa_verdict(found, status, own, text):
+    given = rules.hpa_verdict("riva-asr", found, METRIC)
+    assert (given.finding.status, given.own) == (status, own)
+    assert text in given.finding.message
+
+
+def value(name, amount):
+    return {"describedObject": {"kind": "Pod", "name": name}, "value": amount}
+
+
+@pytest.mark.parametrize(
+    ("listed", "items", "status", "text"),
+    [
+        (True, [value("a", "1500m"), value("b", "0")], "ok", "a 1.5, b 0"),
+        (True, [value("a", "1"), value("b", "2"), value("gone", "3")], "ok", "2 Ready pods"),
+        (True, [value("a", "1")], "failed", "no value for b (1 of 2"),
+        (True, [], "failed", "no value for a, b"),
+        (False, [], "failed", "does not list"),
+        (True, [value("a", "-9223372036854775808m"), value("b", "1")], "failed", "impossible value for a"),
+        (True, [value("a", "fast"), value("b", "1")], "failed", "impossible value for a"),
+        (True, [None, {}], "failed", "no value"),
+    ],
+)
+def test_values_verdict(listed, items, status, text):
+    found = rules.values_verdict(METRIC, listed, rules.values_of({"items": items}), ["a", "b"]).finding
+    assert (found.status, text in found.message) == (status, True)
+
+
+def test_offers():
+    assert rules.offers({"resources": [{"name": f"pods/{METRIC}"}]}, METRIC)
+    assert not rules.offers({"resources": [{"name": f"namespaces/{METRIC}"}, None]}, METRIC)
+    assert not rules.offers({}, METRIC)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://prom.monitoring.svc:9090", True),
+        ("http://prom.monitoring.svc.cluster.local.:9090/", True),
+        ("http://prom.monitoring:9090", True),
+        ("http://prom.default.svc:9090", False),
+        ("http://other.monitoring.svc:9090", False),
+        ("http://prom.monitoring.svc", False),
+        ("http://prom:9090", False),
+        ("https://metrics.example.org/prometheus", True),
+        ("http://10.1.2.3:9090", True),
+        ("", False),
+        ("prom", False),
+    ],
+)
+def test_points_to(url, expected):
+    assert rules.points_to(url, "prom.monitoring:9090") is expected
+
+
+RULE = scaling_rules.adapter_rule()
+
+
+@pytest.mark.parametrize(
+    ("config", "listed", "found", "url", "status", "text"),
+    [
+        ([RULE], True, 3, "", "ok", "a rule offers"),
+        ([RULE], False, 0, "http://p.m:9090", "failed", "finds nothing"),
+        ([RULE], False, 2, "http://q.m:9090", "failed", "asks http://q.m:9090, not p.m:9090"),
+        ([RULE], False, 2, "http://p.m:9090", "failed", "does not offer avg_time_queue_ms yet"),
+        ([RULE], False, None, "http://p.m:9090", "unknown", "not known"),
+        ([], False, None, "", "failed", "no rule offers"),
+        ([{"name": {"as": "other"}}], False, None, "", "failed", "1 rules: other"),
+    ],
+)
+def test_adapter_verdict(config, listed, found, url, status, text):
+    given = rules.adapter_verdict("m/a", config, METRIC, listed, found, url, "p.m:9090").finding
+    assert (given.status, text in given.message) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("ages", "elsewhere", "status", "text"),
+    [
+        ({"a": 3.0, "b": 14.0}, [], "ok", "14 s old"),
+        ({"a": 3.0, "b": 61.0}, [], "failed", "newest sample of b is 61 s old"),
+        ({"a": 3.0, "b": float("nan")}, [], "failed", "newest sample of b"),
+        ({"a": 3.0}, [{"pod": "a", "namespace": "riva"}], "failed", "no sample of b (1 of 2"),
+        ({}, [], "failed", "no sample of a, b"),
+        ({}, [{"namespace": "riva"}], "failed", "without the label pod"),
+        ({}, [{"exported_pod": "a"}], "failed", "it is exported_pod"),
+        ({}, [{"pod": "a", "namespace": "other"}], "failed", "exists in namespace other"),
+    ],
+)
+def test_series_verdict(ages, elsewhere, status, text):
+    found = rules.series_verdict(SERIES, ages, ["a", "b"], 60, elsewhere).finding
+    assert (found.status, text in found.message) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("up", "status", "text"),
+    [
+        ({"a": 1, "b": 1}, "ok", "reads 2"),
+        ({"a": 1}, "failed", "no target for b"),
+        ({"a": 1, "b": 0}, "failed", "can't read b: connection refused"),
+    ],
+)
+def test_target_verdict(up, status, text):
+    found = rules.target_verdict(up, ["a", "b"], {"b": "connection refused"}).finding
+    assert (found.status, text in found.message) == (status, True)
+
+
+def test_target_errors():
+    targets = [
+        {"labels": {"namespace": "riva", "pod": "a"}, "lastError": "context\ndeadline"},
+        {"labels": {"namespace": "riva", "pod": "b"}, "lastError": ""},
+        {"labels": {"namespace": "x", "pod": "c"}, "lastError": "no"},
+        None,
+    ]
+    assert rules.target_errors({"data": {"activeTargets": targets}}, "riva") == {"a": "context deadline"}
+
+
+def test_samples_of():
+    result = [{"metric": {"pod": "a"}, "value": [1, "2.5"]}, {"metric": {}, "value": [1, "x"]}, {"value": 3}, None]
+    assert rules.samples_of({"data": {"result": result}}) == [({"pod": "a"}, 2.5)]
+    assert rules.samples_of({"data": None}) == []
+
+
+def service(labels=None, ports=None):
+    port = {"name": "metrics", "port": 8002, "targetPort": "metrics"}
+    return {
+        "metadata": {"name": "riva-asr", "namespace": "riva", "labels": {"app": "riva"} if labels is None else labels},
+        "spec": {"selector": {"app": "riva"}, "ports": [port] if ports is None else ports},
+    }
+
+
+def monitor(selector=None, labels=None, endpoints=None, spaces=None):
+    return {
+        "metadata": {"name": "riva-asr", "namespace": "riva", "labels": labels or {}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "riva"}} if selector is None else selector,
+            "endpoints": endpoints or [{"port": "metrics", "interval": "15s"}],
+            **({"namespaceSelector": spaces} if spaces is not None else {}),
+        },
+    }
+
+
+def prometheus(**spec):
+    return {"metadata": {"name": "prom", "namespace": "monitoring"}, "spec": spec}
+
+
+ALL = {"serviceMonitorSelector": {}, "serviceMonitorNamespaceSelector": {}}
+
+
+@pytest.mark.parametrize(
+    ("services", "monitors", "prometheuses", "text"),
+    [
+        ([service()], [monitor()], [prometheus(**ALL)], None),
+        ([service()], [monitor(spaces={"any": True})], [prometheus(**ALL)], None),
+        ([service()], [monitor(spaces={"matchNames": ["riva"]})], [prometheus(**ALL)], None),
+        ([], [monitor()], [prometheus(**ALL)], "no Service selects the pods"),
+        ([service()], [], [prometheus(**ALL)], "no ServiceMonitor selects"),
+        ([service({})], [monitor()], [prometheus(**ALL)], "no ServiceMonitor selects"),
+        ([service()], [monitor(spaces={"matchNames": ["x"]})], [prometheus(**ALL)], "no ServiceMonitor selects"),
+        ([service()], [monitor()], [], "no Prometheus object"),
+        ([service()], [monitor()], [prometheus()], "not selected by Prometheus prom"),
+        ([service()], [monitor()], [prometheus(serviceMonitorSelector={})], "not selected by"),
+        (
+            [service()],
+            [monitor()],
+            [prometheus(**ALL | {"serviceMonitorSelector": {"matchLabels": {"release": "kps"}}})],
+            "'release': 'kps'",
+        ),
+        (
+            [service()],
+            [monitor(labels={"release": "kps"})],
+            [prometheus(**ALL | {"serviceMonitorSelector": {"matchLabels": {"release": "kps"}}})],
+            None,
+        ),
+        (
+            [service()],
+            [monitor()],
+            [prometheus(**ALL | {"serviceMonitorNamespaceSelector": {"matchLabels": {"team": "x"}}})],
+            "not selected by",
+        ),
+    ],
+)
+def test_service_monitor_verdict(services, monitors, prometheuses, text):
+    found, _monitor, _service = rules.service_monitor_verdict(services, monitors, prometheuses, {"team": "speech"})
+    assert found.finding.status == ("ok" if text is None else "failed")
+    assert (text or "selected by Prometheus") in found.finding.message
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "ports", "status", "text"),
+    [
+        ([{"port": "metrics"}], None, "ok", "asks for"),
+        ([{"port": "http"}], None, "failed", "no port named http"),
+        ([{"targetPort": 8002}], None, "ok", "itself"),
+        ([{"port": "metrics"}], [], "failed", "has: none"),
+        ([{"port": "metrics"}], [{"port": 8002}], "failed", "no port named metrics"),
+    ],
+)
+def test_service_port_verdict(endpoints, ports, status, text):
+    found, _port, _endpoint = rules.service_port_verdict(monitor(endpoints=endpoints), service(ports=ports))
+    assert (found.finding.status, text in found.finding.message) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("port", "numbers", "status"),
+    [
+        ({"port": 8002, "targetPort": "metrics"}, {"p": 8002}, "ok"),
+        ({"port": 8002, "targetPort": 9000}, {"p": 9000}, "ok"),
+        ({"port": 8002, "targetPort": "9000"}, {"p": 9000}, "ok"),
+        ({"port": 8002}, {"p": 8002}, "ok"),
+        ({"port": 8002, "targetPort": "metrics-triton"}, {}, "failed"),
+    ],
+)
+def test_pod_port_verdict(port, numbers, status):
+    found, given = rules.pod_port_verdict(port, [pod()])
+    assert (given, found.finding.status) == (numbers, status)
+
+
+PAGE = f'# HELP {SERIES} x\n{SERIES}{{model="a"}} 3\n'
+
+
+@pytest.mark.parametrize(
+    ("scrape", "link", "status", "text"),
+    [
+        (rules.Scrape(200, PAGE), "exporter", "ok", "export"),
+        (rules.Scrape(200, f"{SERIES} 3\n"), "exporter", "ok", "export"),
+        (rules.Scrape(200, f"# HELP {SERIES} x\n{SERIES}_total 3\n"), "exporter", "failed", "has no"),
+        (rules.Scrape(200, ""), "exporter", "failed", "has no"),
+        (rules.Scrape(500, "boom"), "exporter", "failed", "HTTP 500 (boom)"),
+        (rules.Scrape(0, "silent"), "exporter", "failed", "no answer"),
+        (rules.Scrape(403, "get pods/proxy"), "exporter", "failed", "HTTP 403"),
+        (rules.Scrape(503, "dial tcp 10.0.0.1:8002: connect: connection refused"), "pod_port", "failed", "nothing"),
+    ],
+)
+def test_exporter_verdicts(scrape, link, status, text):
+    (found,) = rules.exporter_verdicts({"p": scrape}, {"p": 8002}, SERIES)
+    assert (found.link, found.finding.status, text in found.finding.message) == (link, status, True)
+
+
+def test_prometheus_url():
+    containers = [{"args": ["/adapter", "--prometheus-url=http://p.m.svc:9090"]}]
+    assert rules.prometheus_url({"spec": {"template": {"spec": {"containers": containers}}}}) == "http://p.m.svc:9090"
+    assert rules.prometheus_url({"spec": None}) == ""
