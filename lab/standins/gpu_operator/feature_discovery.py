@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from .hardware import DESCRIPTION, feature_labels, read_hardware
+from .hardware import DESCRIPTION, label_changes, read_hardware
 from .kube import Kube
 from .service import keep_trying, log, say_what_it_is
 
@@ -19,7 +19,7 @@ def main() -> int:
     strategy = os.environ.get("MIG_STRATEGY", "none")
     api = Kube()
     started = int(time.time())
-    written: dict[str, str] = {}
+    written: dict[str, str | None] = {}
 
     def label_node() -> float:
         nonlocal written
@@ -27,7 +27,7 @@ def main() -> int:
         if hardware is None:
             log(f"no GPU on this node: there is no {DESCRIPTION}")
             return INTERVAL
-        wanted = feature_labels(hardware, strategy, started)
+        wanted = label_changes(hardware, strategy, started)
         if wanted != written:
             api.merge(node, {"metadata": {"labels": wanted}})
             written = wanted

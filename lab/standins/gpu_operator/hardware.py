@@ -126,3 +126,8 @@ def feature_labels(hardware: Hardware, mig_strategy: str = "none", timestamp: in
     if timestamp is not None:
         labels["gfd.timestamp"] = timestamp
     return {f"nvidia.com/{name}": str(value) for name, value in labels.items()}
+
+
+def label_changes(hardware: Hardware, mig_strategy: str, timestamp: int) -> dict[str, str | None]:
+    """What to write to the node: its labels, and None for a label that another setting left behind."""
+    return {"nvidia.com/mig.strategy": None, **feature_labels(hardware, mig_strategy, timestamp)}

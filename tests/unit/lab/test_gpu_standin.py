@@ -20,6 +20,7 @@ from standins.gpu_operator.hardware import (
     Hardware,
     feature_labels,
     hardware_from,
+    label_changes,
     read_hardware,
 )
 
@@ -117,6 +118,13 @@ def test_labels_follow_the_description(description, expected):
     assert labels.keys() - real_labels().keys() == {"nvidia.com/gfd.timestamp"}
     assert labels["nvidia.com/gfd.timestamp"] == "1700000000"
     assert all(isinstance(value, str) for value in labels.values())
+
+
+@pytest.mark.parametrize(("strategy", "label"), [("none", None), ("single", "single")])
+def test_the_label_of_a_former_strategy_goes(strategy, label):
+    changes = label_changes(hardware_from(T4), strategy, 1)
+    assert changes["nvidia.com/mig.strategy"] == label
+    assert {name for name, value in changes.items() if value is None} <= {"nvidia.com/mig.strategy"}
 
 
 @pytest.mark.parametrize(
