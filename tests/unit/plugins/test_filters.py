@@ -10,10 +10,11 @@ FILTERS = FilterModule().filters()
 FOLDER = Path(__file__).parents[3] / "plugins" / "filter"
 
 
-def test_every_filter_is_documented_and_every_page_has_a_filter():
-    pages = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yml")}
-    assert set(pages) == set(FILTERS)
-    assert all(page["DOCUMENTATION"]["name"] == name for name, page in pages.items())
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter_is_documented(name):
+    page = yaml.safe_load((FOLDER / f"{name}.yml").read_text())
+    assert page["DOCUMENTATION"]["name"] == name
+    assert f"speechops.riva.{name}" in page["EXAMPLES"]
 
 
 @pytest.mark.parametrize(
