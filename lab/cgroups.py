@@ -67,9 +67,10 @@ def processes(group: str) -> set[int]:
     """The processes in a group and all groups below it, as the caller's process-id namespace numbers them."""
     found: set[int] = set()
     for root in hierarchies():
-        for file in (root / group).rglob("cgroup.procs"):
+        # os.walk passes over folders that go away while it looks.
+        for folder, _, _ in os.walk(root / group):
             try:
-                found.update(int(line) for line in file.read_text().split())
+                found.update(int(line) for line in (Path(folder) / "cgroup.procs").read_text().split())
             except OSError:
                 # The group went away while it was read: nothing is left in it.
                 continue

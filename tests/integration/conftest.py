@@ -2,104 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
-
-
-def run(*command: str, timeout: float = 600, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command at the root of the repository; on failure the test shows all that it printed."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=REPOSITORY,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-    )
-    if check and done.returncode:
-        pytest.fail(f"{' '.join(str(word) for word in command)} ended with {done.returncode}:\n{done.stdout}")
-    return done
-
-
-@dataclass(frozen=True)
-class RunningLab:
-    """A lab that is up."""
-
-    name: str
-    network: str
-
-    def command(self, *arguments: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess:
-        """Run ``python -m lab`` for this lab."""
-        return run(sys.executable, "-m", "lab", *arguments, "--name", self.name, check=check, timeout=timeout)
-
-    def up(self, *options: str) -> None:
-        self.command("up", "--network", self.network, *options)
-
-    @property
-    def state(self) -> dict:
-        return json.loads(self.command("status", "--json", check=False).stdout)
-
-    def kubectl(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
-        kubectl = Path.home() / ".cache" / "speechops-lab" / "bin" / "kubectl"
-        return run(kubectl, f"--kubeconfig={self.kubeconfig}", *arguments, check=check, timeout=timeout).stdout
-
-    def get(self, *arguments: str) -> dict:
-        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
-
-    @property
-    def kubeconfig(self) -> str:
-        return f"/var/lib/speechops-lab/{self.name}/admin.kubeconfig"
-
-    def play(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess:
-        """Run ``ansible-playbook`` against this lab."""
-        return run(PLAYBOOK, "-e", f"lab_name={self.name}", *arguments, check=check, timeout=timeout)
-
-
-def traces(name: str) -> list[str]:
-    """What a lab of this name has left on the machine: processes, mounts, links, groups, folders."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                environment = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            if f"SPEECHOPS_LAB=/var/lib/speechops-lab/{name}\0".encode() in environment:
-                found.append(f"process {folder.name}")
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"speechops-lab/{name}" in line]
-    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout
-    found += [line for line in links.splitlines() if line.startswith(f"sol-{name}@") or line.startswith(f"sol-{name} ")]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/speechops-lab-{name}")]
-    found += [str(path) for path in Path("/var/lib/speechops-lab").glob(f"{name}*")]
-    return found
+from tests.integration.running_lab import RunningLab, traces
 
 
 @pytest.fixture(scope="session")
 def lab():
-    """A lab that was brought up from nothing for this run, and ends with it."""
+    """A lab that was brought up from nothing for this run, and ends with it (unless KEEP_LAB is set)."""
     fresh = RunningLab("test", "10.89.0.0/22")
     fresh.command("down")
     fresh.up()
     yield fresh
-    keep = os.environ.get("KEEP_LAB")
-    if not keep:
+    if not os.environ.get("KEEP_LAB"):
         fresh.command("down")
         assert traces("test") == []
-
-
-@pytest.fixture
-def report_folder(tmp_path):
-    yield tmp_path / "report"
-    shutil.rmtree(tmp_path, ignore_errors=True)

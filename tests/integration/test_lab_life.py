@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, RunningLab, traces
+
+from tests.integration.running_lab import REPOSITORY, RunningLab, traces
 
 
 @pytest.fixture
