@@ -29,7 +29,8 @@ class ActionModule(ActionBase):
         # Progress is read from a file, so it can be shown only where the module runs on this machine.
         if self._connection.transport == "local" and args.get("report_folder"):
             args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
-            args["stop_with_process"] = os.getpid()
+            # This is a worker; its parent is the ansible-playbook that a user may end.
+            args["stop_with_process"] = os.getppid()
             records = Follower(os.path.join(args["report_folder"], RECORDS))
             follower = threading.Thread(target=self._follow, args=(records, done), daemon=True)
             follower.start()
