@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.inputs import as_text
+from ansible_collections.speechops.riva.plugins.module_utils.findings import summary
 
 MODULE = "speechops.riva.wait_for_release"
 
@@ -20,6 +20,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         args = dict(self._task.args)
         timeout, part = int(args.get("timeout") or 300), int(args.get("slice") or 10)
+        pause = int(args.get("sleep") or 3)
         release = f"{args.get('namespace')}/{args.get('release_name')}"
         host = task_vars.get("inventory_hostname", "")
         started = time.monotonic()
@@ -30,12 +31,14 @@ class ActionModule(ActionBase):
             waited = int(time.monotonic() - started)
             if result.get("failed") or result.get("ready") or self._task.check_mode:
                 break
-            if waited >= timeout:
-                result["failed"] = True
-                result["msg"] = (
-                    f"{release} is not ready after {waited} s (its timeout is {timeout} s)\n"
-                    f"{as_text(result['findings'])}"
-                )
+            if waited + pause >= timeout:
+                title = f"{release} is not ready after {waited} s (its timeout is {timeout} s):"
+                result = {
+                    "failed": True,
+                    "changed": False,
+                    "msg": summary(title, result["findings"]),
+                    "findings": result["findings"],
+                }
                 break
             self._display.display(f"    [{host}] {release}, {waited} of {timeout} s: {result['progress']}")
         result["waited"] = round(time.monotonic() - started, 1)

@@ -162,15 +162,17 @@ def meets(expected, items):
     total = expected.get("sum")
     if total:
         have = sum(quantity(value_at(item, total) or 0) for item in items)
-        return _state(have, want, "" if have >= want else f"{have} of {want} {total}")
+        return _state(have, want, "" if have >= want else f"the sum is {have}, wanted are {want} or more")
     short = [(item, _shortcoming(item, expected)) for item in items]
-    have = len([1 for item, reason in short if not reason])
-    wrong = [f"{subject(item)}: {reason}" for item, reason in short if reason]
-    if have < want:
-        if not items:
-            wrong = ["no {} found".format(expected.get("kind", "object"))]
-        return _state(have, want, "; ".join(wrong[:3]) or f"only {have} of {want} found")
-    return _state(have, want, "")
+    wrong = [(item, reason) for item, reason in short if reason]
+    have = len(items) - len(wrong)
+    if have >= want:
+        return _state(have, want, "")
+    if not wrong:
+        return _state(have, want, f"{have} of {want} found")
+    if len(items) == 1:
+        return _state(have, want, wrong[0][1])
+    return _state(have, want, "; ".join(f"{subject(item)}: {reason}" for item, reason in wrong[:3]))
 
 
 # -- why a workload is not ready -----------------------------------------------------------------------
@@ -275,7 +277,7 @@ def pod_trouble(pod, events=()):
             words += f": {text.strip()[-300:]}" if text else ""
             return words, _remedy("memory" if code == 137 else "crash", **names)
     for container in status.get("containerStatuses") or []:
-        if (container.get("state") or {}).get("running") and not container.get("ready"):
+        if "running" in (container.get("state") or {}) and not container.get("ready"):
             names["container"] = container.get("name", "")
             probes = [m for m in _last_events(events, ("Pod",), (names["pod"],)) if "probe" in m]
             words = "container {} runs but is not ready".format(names["container"])
@@ -332,6 +334,28 @@ def unmet_finding(expected, state):
         "message": state["reason"],
         "remedy": expected.get("remedy") or "",
     }
+
+
+def other_trouble(pods, explained=(), events=(), limit=5):
+    """A finding for each further pod of the namespace that is in trouble, at most so many."""
+    found = []
+    for pod in pods:
+        labels = (pod.get("metadata") or {}).get("labels")
+        if any(selects(labels, (item.get("spec") or {}).get("selector")) for item in explained):
+            continue
+        trouble = pod_trouble(pod, events)
+        if trouble and len(found) < limit:
+            about = subject({"kind": "Pod", **pod})
+            found.append(
+                {
+                    "check": "release",
+                    "subject": about,
+                    "status": "failed",
+                    "message": trouble[0],
+                    "remedy": trouble[1],
+                }
+            )
+    return found
 
 
 def _made_by(event, name):

@@ -92,7 +92,12 @@ from ansible_collections.speechops.riva.plugins.module_utils.workloads import co
 try:
     import yaml
 
-    LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        """YAML as Kubernetes reads it: a lone = is a text (Prometheus' CRDs have it), not a type of its own."""
+
+    Loader.yaml_implicit_resolvers = {
+        key: value for key, value in Loader.yaml_implicit_resolvers.items() if key != "="
+    }
 except ImportError:
     yaml = None
 
@@ -111,10 +116,11 @@ def chart_crds(module):
     if rc != 0:
         module.fail_json(msg=f"The chart {params['chart_ref']} can't be read: {err.strip()}")
     found = {}
-    for item in yaml.load_all(out, Loader=LOADER):
-        if isinstance(item, dict) and item.get("kind") == "CustomResourceDefinition":
-            if (item.get("spec") or {}).get("group") in params["groups"]:
-                found[item["metadata"]["name"]] = item
+    for item in yaml.load_all(out, Loader=Loader):
+        if not isinstance(item, dict) or item.get("kind") != "CustomResourceDefinition":
+            continue
+        if (item.get("spec") or {}).get("group") in params["groups"]:
+            found[item["metadata"]["name"]] = item
     return found
 
 

@@ -115,7 +115,7 @@ def main():
     version = ""
     try:
         cluster = connect(module, Deadline(params["timeout"]))
-        version = cluster.get("/version", attempts=2).get("gitVersion", "")
+        version = cluster.get("/version").get("gitVersion", "")
         findings += inputs.check_kubernetes(version)
         nodes = cluster.list_all("/api/v1/nodes", inputs.node_facts)
         findings += inputs.check_nodes(nodes, params["gpus_expected_now"])

@@ -261,12 +261,12 @@ def look(cluster, params):
 
 
 def findings_of(cluster, namespace, unready, unmet):
-    found = []
-    if unready:
-        pods = objects(cluster, f"/api/v1/namespaces/{namespace}/pods")
-        events = objects(cluster, f"/api/v1/namespaces/{namespace}/events")
-        found.extend(workloads.explain(item, pods, events) for item in unready)
+    """Why things are not ready; also of pods that an operator made, which carry no mark of the release."""
+    pods = objects(cluster, f"/api/v1/namespaces/{namespace}/pods")
+    events = objects(cluster, f"/api/v1/namespaces/{namespace}/events")
+    found = [workloads.explain(item, pods, events) for item in unready]
     found.extend(workloads.unmet_finding(expected, state) for expected, state in unmet)
+    found.extend(workloads.other_trouble(pods, unready, events))
     return found
 
 

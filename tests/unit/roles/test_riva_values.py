@@ -1,0 +1,92 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From an item of riva_services to the values of its release."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import riva_values
+
+SETTINGS = {
+    "image_repository": "nvcr.io/nvidia/riva/riva-speech",
+    "image_tag": "2.19.0",
+    "image_pull_secrets": [],
+    "model_store": {"type": "hostPath", "host_path": "/var/lib/riva"},
+    "model_load_seconds": 3600,
+    "longest_stream_seconds": 600,
+    "queue_time_target_ms": 10,
+    "scrape_interval": 15,
+    "ingress_class": "riva-traefik",
+}
+
+
+def at(values, path):
+    for part in path.split("."):
+        values = values[part]
+    return values
+
+
+CASES = [
+    ({}, "speechServices", {"asr": True, "nlp": False, "nmt": False, "tts": False}),
+    ({"speech": ["tts"]}, "speechServices.asr", False),
+    ({"speech": ["tts"]}, "speechServices.tts", True),
+    ({}, "autoscaling.maxReplicas", 3),
+    ({"max_replicas": "5"}, "autoscaling.maxReplicas", 5),
+    ({}, "autoscaling.queueTimeTargetMs", 10),
+    ({"queue_time_target_ms": 1.5}, "autoscaling.queueTimeTargetMs", 1.5),
+    ({}, "modelStore", {"type": "hostPath", "hostPath": "/var/lib/riva"}),
+    ({}, "serviceMonitor.interval", "15s"),
+    ({"host": "asr.example.com"}, "route.host", "asr.example.com"),
+    ({"models": ["a/b:1"]}, "modelInit", {"enabled": True, "models": ["a/b:1"]}),
+    ({"env": {"A": "1"}}, "env", {"A": "1"}),
+    ({"values": {"autoscaling": {"maxReplicas": 9}}}, "autoscaling.maxReplicas", 9),
+    ({"values": {"autoscaling": {"maxReplicas": 9}}}, "autoscaling.minReplicas", 1),
+    ({"values": {"tolerations": []}}, "tolerations", []),
+]
+
+
+@pytest.mark.parametrize(("service", "path", "wanted"), CASES)
+def test_chart_values(service, path, wanted):
+    values = riva_values.chart_values({"name": "riva-asr", **service}, SETTINGS)
+    assert at(values, path) == wanted
+
+
+def test_a_service_wins_over_what_holds_for_all():
+    values = riva_values.chart_values(
+        {"name": "a", "values": {"gpus": 2}}, SETTINGS, {"gpus": 4, "sharedMemory": "1Gi"}
+    )
+    assert (values["gpus"], values["sharedMemory"]) == (2, "1Gi")
+
+
+def test_the_settings_are_not_changed():
+    before = json.dumps(SETTINGS)
+    riva_values.chart_values({"name": "a", "values": {"modelStore": {"type": "pvc"}}}, SETTINGS)
+    assert json.dumps(SETTINGS) == before
+
+
+def decoded(secret, key):
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+def test_ngc_secrets():
+    login, key, deploy = riva_values.ngc_secrets("nvapi-1", "tlt")
+    auth = json.loads(decoded(login, ".dockerconfigjson"))["auths"]["nvcr.io"]
+    assert auth["username"] == "$oauthtoken"
+    assert base64.b64decode(auth["auth"]).decode() == "$oauthtoken:nvapi-1"
+    assert login["type"] == "kubernetes.io/dockerconfigjson"
+    assert decoded(key, "apikey") == "nvapi-1"
+    assert decoded(deploy, "key") == "tlt"
+    assert [s["metadata"]["name"] for s in riva_values.ngc_secrets("nvapi-1")] == [
+        "imagepullsecret",
+        "modelpullsecret",
+    ]
+
+
+TYPES = [("True", True), ("False", False), ("12", 12), ("v1", "v1"), ("1.5", "1.5"), (True, True), ("", "")]
+
+
+@pytest.mark.parametrize(("given", "wanted"), TYPES)
+def test_plain_types(given, wanted):
+    assert riva_values.plain_types({"a": [given]}) == {"a": [wanted]}

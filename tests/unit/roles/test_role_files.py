@@ -1,0 +1,77 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What holds for the files of every role: specs match defaults, upstream charts know every key that is set."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(p.name for p in (ROOT / "roles").iterdir() if (p / "meta" / "argument_specs.yml").exists())
+CHARTS = {
+    "gpu_operator": "gpu-operator",
+    "kube_prometheus_stack": "kube-prometheus-stack",
+    "prometheus_adapter": "prometheus-adapter",
+    "traefik": "traefik",
+}
+# Of the cluster or of another role; the role itself gives them no default.
+FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir"}
+
+
+def load(*parts):
+    path = ROOT.joinpath(*parts)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def unknown_keys(values, chart):
+    path = ROOT / "tests" / "unit" / "lab" / "upstream_keys.py"
+    spec = importlib.util.spec_from_file_location("upstream_keys", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.unknown_keys(values, chart)
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if not role.startswith("_")])
+def test_every_default_has_a_spec_and_the_same_value(role):
+    defaults = load("roles", role, "defaults", "main.yml")
+    options = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert set(defaults) - FOREIGN == set(options) - FOREIGN
+    for name, option in options.items():
+        if name in defaults and "default" in option and name not in FOREIGN:
+            assert defaults[name] == option["default"], name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_entry_point_has_a_file(role):
+    entries = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]
+    for entry in entries:
+        assert (ROOT / "roles" / role / "tasks" / f"{entry}.yml").exists()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_is_described(role):
+    entries = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]
+    for entry in entries.values():
+        for name, option in (entry.get("options") or {}).items():
+            assert option.get("description"), name
+            assert option.get("type"), name
+
+
+@pytest.mark.parametrize(("role", "chart"), CHARTS.items())
+def test_upstream_knows_every_key_that_a_role_sets(role, chart):
+    values = load("roles", role, "vars", "main.yml")[f"__{role}_values"]
+    assert unknown_keys(values, chart) == []
+
+
+@pytest.mark.parametrize(("role", "chart"), CHARTS.items())
+def test_upstream_knows_every_key_that_the_lab_sets(role, chart):
+    for path in (ROOT / "inventories").glob("*/group_vars/**/*.yml"):
+        values = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(f"{role}_values") or {}
+        assert unknown_keys(values, chart) == [], path
+
+
+def test_a_key_that_upstream_does_not_know_is_seen():
+    assert unknown_keys({"providers": {"kubernetesCRD": {"nmespaces": []}}}, "traefik")

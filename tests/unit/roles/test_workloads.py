@@ -1,0 +1,287 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""When a workload is ready, and what is said where it is not."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import workloads
+
+
+def workload(kind="Deployment", generation=2, spec=None, **status):
+    status.setdefault("observedGeneration", generation)
+    return {
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": "shop", "generation": generation},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, **(spec or {})},
+        "status": status,
+    }
+
+
+READINESS = [
+    ("all available", workload(replicas=1, updatedReplicas=1, availableReplicas=1), True),
+    ("nothing yet", workload(), False),
+    ("no status at all", {"kind": "Deployment", "metadata": {}, "spec": {}}, False),
+    ("scaled to zero", workload(spec={"replicas": 0}), True),
+    (
+        "change not seen",
+        workload(generation=3, observedGeneration=2, replicas=1, updatedReplicas=1, availableReplicas=1),
+        False,
+    ),
+    ("old pod still there", workload(replicas=2, updatedReplicas=1, availableReplicas=2), False),
+    (
+        "half updated",
+        workload(spec={"replicas": 2}, replicas=2, updatedReplicas=1, availableReplicas=2),
+        False,
+    ),
+    (
+        "stateful set",
+        workload("StatefulSet", readyReplicas=1, updateRevision="a", currentRevision="a"),
+        True,
+    ),
+    (
+        "stateful set rolls",
+        workload("StatefulSet", readyReplicas=1, updateRevision="b", currentRevision="a"),
+        False,
+    ),
+    (
+        "stateful set updated by hand",
+        workload(
+            "StatefulSet",
+            spec={"updateStrategy": {"type": "OnDelete"}},
+            readyReplicas=1,
+            updateRevision="b",
+            currentRevision="a",
+        ),
+        True,
+    ),
+    ("daemon set on no node", workload("DaemonSet", desiredNumberScheduled=0), True),
+    (
+        "daemon set",
+        workload("DaemonSet", desiredNumberScheduled=2, numberReady=2, updatedNumberScheduled=2),
+        True,
+    ),
+    (
+        "daemon set rolls",
+        workload("DaemonSet", desiredNumberScheduled=2, numberReady=2, updatedNumberScheduled=1),
+        False,
+    ),
+    ("daemon set half", workload("DaemonSet", desiredNumberScheduled=2, numberReady=1), False),
+    ("job done", workload("Job", succeeded=1), True),
+    ("job runs", workload("Job", active=1), False),
+    (
+        "job failed",
+        workload("Job", conditions=[{"type": "Failed", "status": "True", "message": "too often"}]),
+        False,
+    ),
+    ("another kind", {"kind": "Service", "metadata": {"name": "web"}}, True),
+]
+
+
+@pytest.mark.parametrize(("item", "ready"), [c[1:] for c in READINESS], ids=[c[0] for c in READINESS])
+def test_readiness(item, ready):
+    state = workloads.readiness(item)
+    assert state["ready"] is ready
+    assert bool(state["reason"]) is not ready
+
+
+def node(name="n1", gpus=None, **labels):
+    status = {"allocatable": {"nvidia.com/gpu": gpus}} if gpus is not None else {}
+    return {"kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
+
+
+def policy(state, **condition):
+    return {
+        "kind": "ClusterPolicy",
+        "metadata": {"name": "p"},
+        "status": {"state": state, "conditions": [condition] if condition else []},
+    }
+
+
+GPU_SUM = {"what": "GPUs", "sum": r"status.allocatable.nvidia\.com/gpu", "at_least": 4}
+RECONCILED = {
+    "what": "policy",
+    "fields": [{"path": "status.state", "equals": "ready"}],
+    "conditions": [{"type": "Ready", "reason": "Reconciled"}],
+}
+LOADED = {"what": "daemon set", "ready": True}
+
+EXPECTATIONS = [
+    ("sum reached", GPU_SUM, [node(gpus="2"), node(gpus="2")], True, ""),
+    ("sum short", GPU_SUM, [node(gpus="2"), node()], False, "sum is 2"),
+    ("sum of nonsense", GPU_SUM, [node(gpus="many")], False, "sum is 0"),
+    ("none found", {"what": "nodes", "at_least": 2}, [node()], False, "1 of 2 found"),
+    (
+        "policy ready",
+        RECONCILED,
+        [policy("ready", type="Ready", status="True", reason="Reconciled")],
+        True,
+        "",
+    ),
+    (
+        "ready without GPU nodes",
+        RECONCILED,
+        [policy("ready", type="Ready", status="True", reason="NoGPUNodes")],
+        False,
+        "reason NoGPUNodes, not Reconciled",
+    ),
+    ("policy not ready", RECONCILED, [policy("notReady")], False, "status.state is notReady"),
+    ("no condition", RECONCILED, [policy("ready")], False, "not there yet"),
+    (
+        "condition false",
+        RECONCILED,
+        [policy("ready", type="Ready", status="False", reason="Stuck", message="why")],
+        False,
+        "Stuck: why",
+    ),
+    ("no object", RECONCILED, [], False, "0 of 1 found"),
+    ("daemon set on no node", LOADED, [workload("DaemonSet", desiredNumberScheduled=0)], False, "no pod"),
+    (
+        "address",
+        {"what": "s", "fields": [{"path": "status.loadBalancer.ingress", "exists": True}]},
+        [{"kind": "Service", "metadata": {"name": "s"}, "status": {"loadBalancer": {}}}],
+        False,
+        "is empty",
+    ),
+    (
+        "two wrong objects are named",
+        {"what": "p", "at_least": 2, "fields": [{"path": "status.state", "equals": "ready"}]},
+        [policy("a"), policy("b")],
+        False,
+        "ClusterPolicy p: status.state is a",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("expected", "items", "ready", "words"),
+    [c[1:] for c in EXPECTATIONS],
+    ids=[c[0] for c in EXPECTATIONS],
+)
+def test_expectations(expected, items, ready, words):
+    state = workloads.meets(expected, items)
+    assert state["ready"] is ready
+    assert words in state["reason"]
+
+
+def pod(conditions=(), phase="Running", init=(), containers=()):
+    return {
+        "kind": "Pod",
+        "metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}},
+        "status": {
+            "phase": phase,
+            "conditions": list(conditions),
+            "initContainerStatuses": list(init),
+            "containerStatuses": list(containers),
+        },
+    }
+
+
+def unscheduled(message):
+    return pod([{"type": "PodScheduled", "status": "False", "message": message}], "Pending")
+
+
+def waiting(reason, message="m", **more):
+    return {"name": "c", "state": {"waiting": {"reason": reason, "message": message}}, **more}
+
+
+POD_TROUBLE = [
+    ("well", pod(containers=[{"name": "c", "ready": True, "state": {"running": {}}}]), None, None),
+    ("no gpu", unscheduled("0/3 nodes: 3 Insufficient nvidia.com/gpu."), "Insufficient", "gpu"),
+    ("taint", unscheduled("1 node(s) had untolerated taint {a: }"), "untolerated", "taint"),
+    ("no room", unscheduled("Insufficient cpu"), "cpu", "schedule"),
+    ("image", pod(containers=[waiting("ImagePullBackOff", "no such image")]), "no such image", "image"),
+    ("secret", pod(init=[waiting("CreateContainerConfigError", "secret x")]), "secret x", "config"),
+    (
+        "crash",
+        pod(
+            containers=[waiting("CrashLoopBackOff", lastState={"terminated": {"exitCode": 1, "message": "bad flag\n"}})]
+        ),
+        "bad flag",
+        "crash",
+    ),
+    (
+        "killed for memory",
+        pod(containers=[waiting("CrashLoopBackOff", lastState={"terminated": {"exitCode": 137}})]),
+        "137",
+        "memory",
+    ),
+    (
+        "not ready",
+        pod(containers=[{"name": "c", "ready": False, "state": {"running": {}}}]),
+        "Readiness probe failed: 503",
+        "probe",
+    ),
+    ("being made", pod(phase="Pending"), "being created", "schedule"),
+]
+PROBE_EVENT = {
+    "type": "Warning",
+    "involvedObject": {"kind": "Pod", "name": "web-1"},
+    "message": "Readiness probe failed: 503",
+    "lastTimestamp": "2026-01-01T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize(("item", "words", "remedy"), [c[1:] for c in POD_TROUBLE], ids=[c[0] for c in POD_TROUBLE])
+def test_pod_trouble(item, words, remedy):
+    events = [PROBE_EVENT] if remedy == "probe" else []
+    trouble = workloads.pod_trouble(item, events)
+    if words is None:
+        assert trouble is None
+        return
+    assert words in trouble[0]
+    assert trouble[1][:20] == workloads.REMEDIES[remedy][:20]
+    assert "{" not in trouble[1]
+
+
+def test_a_workload_is_explained_by_its_own_pods_only():
+    stranger = unscheduled("Insufficient cpu")
+    stranger["metadata"]["labels"] = {"app": "other"}
+    mine = pod(containers=[waiting("ErrImagePull", "denied")])
+    found = workloads.explain(workload(), [stranger, mine])
+    assert found["subject"] == "Deployment shop/web"
+    assert "denied" in found["message"]
+    assert "Insufficient" not in found["message"]
+    assert [f["subject"] for f in workloads.other_trouble([stranger, mine], [workload()])] == ["Pod shop/web-1"]
+
+
+def test_a_workload_without_pods_is_explained_by_its_replica_set():
+    event = {
+        "type": "Warning",
+        "involvedObject": {"kind": "ReplicaSet", "name": "web-5d9"},
+        "message": "exceeded quota: pods",
+    }
+    found = workloads.explain(workload(), [], [event])
+    assert "exceeded quota" in found["message"]
+    assert "quota" in found["remedy"]
+
+
+SELECTORS = [
+    ({"app": "web"}, {"matchLabels": {"app": "web"}}, True),
+    ({"app": "web"}, {"matchLabels": {"app": "x"}}, False),
+    ({"app": "web"}, {}, False),
+    ({"a": "1"}, {"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}, True),
+    ({"a": "1"}, {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, False),
+    ({}, {"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, True),
+    (None, {"matchExpressions": [{"key": "a", "operator": "Exists"}]}, False),
+]
+
+
+@pytest.mark.parametrize(("labels", "selector", "verdict"), SELECTORS)
+def test_selectors(labels, selector, verdict):
+    assert workloads.selects(labels, selector) is verdict
+
+
+def test_only_what_helm_marked_belongs_to_a_release():
+    notes = {workloads.HELM_RELEASE: "web", workloads.HELM_NAMESPACE: "shop"}
+    assert workloads.belongs_to({"metadata": {"annotations": notes}}, "web", "shop")
+    assert not workloads.belongs_to({"metadata": {"annotations": notes}}, "web", "other")
+    assert not workloads.belongs_to({"metadata": {"annotations": None}}, "web", "shop")
+
+
+def test_progress_names_what_is_awaited():
+    states = [
+        {"subject": f"Deployment a/{n}", "ready": n == 0, "have": 0, "want": 1, "reason": "no pod"} for n in range(6)
+    ]
+    line = workloads.progress(states)
+    assert line.startswith("1 of 6 ready; waiting for Deployment a/1 0/1 (no pod)")
+    assert line.endswith("and 2 more")
