@@ -24,7 +24,7 @@ from lab.settings import REPOSITORY
 
 STANDINS = REPOSITORY / "lab" / "standins"
 STANDIN_FOLDER = "opt/speechops"
-ROOT_PACKAGES = "python3,dash,coreutils,base-files,libc-bin,tzdata"
+ROOT_PACKAGES = "python3,dash,coreutils,base-files,libc-bin,libstdc++6,tzdata"
 NOBODY = "65534"
 TRAEFIK_VERSION = "3.7.15"
 BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"
@@ -177,7 +177,21 @@ def _digest(*parts: str | Path) -> str:
 
 def base_images(binaries: Path, busybox: Path) -> Callable[[Path], list[Image]]:
     def images(work: Path) -> list[Image]:
-        applets = ("sh", "sleep", "wget", "nslookup", "httpd", "cat", "ls", "nc", "ip", "env", "echo", "grep", "timeout")
+        applets = (
+            "sh",
+            "sleep",
+            "wget",
+            "nslookup",
+            "httpd",
+            "cat",
+            "ls",
+            "nc",
+            "ip",
+            "env",
+            "echo",
+            "grep",
+            "timeout",
+        )
         shell = program_layer(
             work / "busybox.tar", {"bin/busybox": busybox}, links={f"bin/{name}": "busybox" for name in applets}
         )
