@@ -230,7 +230,6 @@ def connect(module, deadline: Deadline) -> Cluster:
     check_kubeconfig(module.params)
     try:
         configuration = _create_configuration(_create_auth_spec(module))
-        configuration.retries = False
         client = ApiClient(configuration)
         headers = {**client.default_headers, **_create_headers(module)}
     except ConfigException as error:
