@@ -230,6 +230,7 @@ def connect(module, deadline: Deadline) -> Cluster:
     check_kubeconfig(module.params)
     try:
         configuration = _create_configuration(_create_auth_spec(module))
+        configuration.retries = False  # On the pool as well, for a module that sends a request of its own.
         client = ApiClient(configuration)
         headers = {**client.default_headers, **_create_headers(module)}
     except ConfigException as error:

@@ -77,6 +77,12 @@ def test_retry_after_beyond_the_deadline_is_not_waited_for(api):
     assert len(api.requests) == 1
 
 
+def test_the_pool_does_not_retry_by_itself(api):
+    api.routes["/x"] = lambda _query, count: (503, {}, {"Retry-After": "3"}) if count == 1 else {"fine": True}
+    pool = connect(api.url).client.rest_client.pool_manager
+    assert pool.request("GET", f"{api.url}/x").status == 503
+
+
 def test_retries_end(api):
     api.routes["/x"] = (503, {"message": "no endpoints available"})
     with pytest.raises(door.Unavailable, match="no endpoints available"):
