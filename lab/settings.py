@@ -34,7 +34,7 @@ GPU_MODELS = (
     {
         "product": "NVIDIA-A100-PCIE-40GB",
         "count": 2,
-        "memory_mib": 40960,
+        "memory_mib": 39538,
         "compute_major": 8,
         "compute_minor": 0,
         "family": "ampere",

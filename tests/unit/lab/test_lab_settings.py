@@ -1,0 +1,109 @@
+"""Settings of a lab, addresses of LoadBalancer Services, and what the machine must have."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+
+import pytest
+
+from lab import components, load_balancer, preconditions
+from lab.settings import Lab, SettingError
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "Lab"}, "--name"),
+        ({"name": "toolongname"}, "--name"),
+        ({"name": ""}, "--name"),
+        ({"name": "a/b"}, "--name"),
+        ({"network": "10.87.0.0"}, "/22 or larger"),
+        ({"network": "10.87.0.0/24"}, "/22 or larger"),
+        ({"network": "10.87.0.1/22"}, "host bits"),
+        ({"network": "nonsense"}, "--network 'nonsense'"),
+        ({"network": "10.96.0.0/20"}, "overlaps 10.96.0.0/16"),
+        ({"network": "10.0.0.0/8"}, "overlaps"),
+        ({"network": "fd00::/64"}, "IPv4"),
+        ({"gpu_nodes": 0}, "--gpu-nodes 0"),
+        ({"gpu_nodes": 51}, "--gpu-nodes 51"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named(settings, words):
+    with pytest.raises(SettingError, match=words):
+        Lab(**settings)
+
+
+def test_addresses_do_not_meet():
+    lab = Lab(gpu_nodes=50)
+    nodes = {lab.address(node) for node in lab.nodes}
+    assert len(nodes) == 51
+    assert lab.host_address not in nodes
+    assert all(address in lab.addresses and address not in lab.load_balancer_addresses for address in nodes)
+    pods = [lab.pod_network(node) for node in lab.nodes]
+    assert len(set(pods)) == 51
+
+
+def test_gpu_models_differ_from_node_to_node():
+    products = [node.gpu["product"] for node in Lab().nodes if node.gpu]
+    assert products == ["Tesla-T4", "NVIDIA-A100-PCIE-40GB"]
+
+
+POOL = ipaddress.IPv4Network("10.0.0.0/30")
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted", "expected"),
+    [
+        ([], None, "10.0.0.1"),
+        (["10.0.0.1"], None, "10.0.0.2"),
+        ([], "10.0.0.2", "10.0.0.2"),
+    ],
+)
+def test_pick_address(taken, wanted, expected):
+    assert load_balancer.pick_address(POOL, taken, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted", "words"),
+    [
+        (["10.0.0.1", "10.0.0.2"], None, "no free address"),
+        (["10.0.0.2"], "10.0.0.2", "taken or not in"),
+        ([], "10.0.9.9", "taken or not in"),
+    ],
+)
+def test_no_address_is_an_error_that_says_why(taken, wanted, words):
+    with pytest.raises(LookupError, match=words):
+        load_balancer.pick_address(POOL, taken, wanted)
+
+
+def test_missing_packages():
+    listing = "# comment\n\netcd etcd-server\nctr containerd\ncontainerd containerd\n/usr/lib/x pkg-x\n"
+    assert preconditions.missing_packages(listing, lambda program: program == "etcd") == ["containerd", "pkg-x"]
+    assert preconditions.missing_packages(listing, lambda program: True) == []
+
+
+def test_other_systems_are_refused_with_a_way_out(monkeypatch):
+    monkeypatch.setattr(preconditions.platform, "system", lambda: "Darwin")
+    with pytest.raises(preconditions.CannotRun, match=r"needs Linux(.|\n)*inventories/onprem"):
+        preconditions.check(Lab())
+
+
+def test_without_root_it_says_so(monkeypatch):
+    monkeypatch.setattr(preconditions.os, "geteuid", lambda: 1000)
+    assert "root" in preconditions.problems(Lab())[0]
+
+
+def test_without_aggregation_only_the_requestheader_flags_are_missing():
+    flags = {lab.aggregation: set(components.apiserver(lab).command) for lab in (Lab(), Lab(aggregation=False))}
+    missing = flags[True] - flags[False]
+    assert missing
+    assert all(flag.startswith(("--requestheader", "--proxy-client", "--enable-aggregator")) for flag in missing)
+
+
+def test_a_node_spec_survives_its_file():
+    lab = Lab()
+    spec = components.node_spec(lab, lab.nodes[1], "/usr/bin/python3")
+    read = json.loads(spec.to_json())
+    assert read["gpu"]["product"] == "Tesla-T4"
+    assert [part["name"] for part in read["components"]] == ["containerd", "kubelet", "kube-proxy"]
