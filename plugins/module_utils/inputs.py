@@ -61,7 +61,7 @@ def _secret(option):
 
 def check_value(name, option, value):
     """Findings of one variable against its entry in an argument spec; goes into lists and mappings."""
-    if value is None:
+    if value is None or (value == "" and option.get("required")):
         if option.get("required"):
             return [finding(name, f"{name} is empty", f"Set {name}: {_about(option)}")]
         return []
@@ -111,7 +111,7 @@ def _check_mapping(name, options, value):
     found = []
     for key, inner in value.items():
         if key not in options:
-            found.append(_unknown(f"{name}.{key}", key, options, f"a key of {name}"))
+            found.append(_unknown(f"{name}.{key}", key, options, f"key of {name}"))
             continue
         found.extend(check_value(f"{name}.{key}", options[key], inner))
     for key, option in options.items():
@@ -130,7 +130,7 @@ def _unknown(subject, name, known, what):
     like = nearest(name, known)
     remedy = f"Did you mean {like}? " if like else ""
     remedy += "" if like else "Remove it, or take one of: {}. ".format(", ".join(sorted(known)))
-    return finding(subject, f"{subject} is not {what} that is known", remedy.strip())
+    return finding(subject, f"{subject} is not a known {what}", remedy.strip())
 
 
 def _looks_ours(name, options, prefixes):
@@ -151,7 +151,7 @@ def check_variables(options, prefixes, variables):
         if name in options:
             found.extend(check_value(name, options[name], variables[name]))
         elif _looks_ours(name, options, prefixes):
-            found.append(_unknown(name, name, options, "a variable of the roles"))
+            found.append(_unknown(name, name, options, "variable of the roles"))
     for name, option in sorted(options.items()):
         if option.get("required") and name not in variables and "default" not in option:
             found.append(finding(name, f"{name} is not set", f"Set {name}: {_about(option)}"))

@@ -37,7 +37,7 @@ options:
   timeout:
     description: Seconds that the apiserver has for its answers.
     type: int
-    default: 20
+    default: 10
 attributes:
   check_mode:
     support: full
@@ -71,7 +71,9 @@ from ansible_collections.speechops.riva.plugins.module_utils import inputs
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
+    DeadlineExceeded,
     KubeconfigError,
+    Unreachable,
     auth_argument_spec,
     connect,
 )
@@ -94,11 +96,15 @@ def chart_findings(charts):
 
 
 def api_finding(error):
-    about = "cluster_kubeconfig" if isinstance(error, KubeconfigError) else "cluster"
-    remedy = error.remedy or "Check cluster_kubeconfig and cluster_context."
-    if about == "cluster":
-        remedy += " (The address comes from cluster_kubeconfig, context cluster_context.)"
-    return inputs.finding(about, str(error), remedy)
+    if isinstance(error, KubeconfigError):
+        return inputs.finding("cluster_kubeconfig", str(error), error.remedy)
+    remedy = error.remedy
+    if isinstance(error, Unreachable | DeadlineExceeded):
+        remedy = (
+            "Check that the API server runs, that the address in cluster_kubeconfig (context cluster_context) "
+            "is right, and the network between."
+        )
+    return inputs.finding("cluster_kubeconfig", str(error), remedy)
 
 
 def main():
@@ -107,7 +113,7 @@ def main():
         kubeconfig={"type": "path"},
         charts={"type": "dict", "default": {}},
         gpus_expected_now={"type": "bool", "default": False},
-        timeout={"type": "int", "default": 20},
+        timeout={"type": "int", "default": 10},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params

@@ -27,7 +27,7 @@ options:
     description: Namespace of the speech service.
     type: str
     required: true
-  host:
+  route_host:
     description: Host name that the route answers to; any where left out.
     type: str
     default: ""
@@ -161,7 +161,7 @@ def examine(cluster, params):
     ]
     address = route.address_of(service, nodes) if service else None
     if address:
-        findings.append(route.check_health(subject, *call(address, params["host"], params["call_timeout"])))
+        findings.append(route.check_health(subject, *call(address, params["route_host"], params["call_timeout"])))
     return findings, {"address": f"{address[0]}:{address[1]}" if address else ""}
 
 
@@ -169,7 +169,7 @@ def main():
     spec = argument_spec(
         name={"type": "str", "required": True},
         namespace={"type": "str", "required": True},
-        host={"type": "str", "default": ""},
+        route_host={"type": "str", "default": ""},
         ingress_class={"type": "str", "default": "riva-traefik"},
         traefik_service={"type": "str", "default": "traefik"},
         traefik_namespace={"type": "str", "default": "traefik"},

@@ -30,7 +30,7 @@ PREFIXES = ["riva"]
 
 WRONG = [
     ("typo", {"riva_servces": []}, "riva_servces", "Did you mean riva_services?"),
-    ("unknown name", {"riva_colour": 1}, "riva_colour is not", "take one of"),
+    ("unknown name", {"riva_colour": 1}, "riva_colour is not a known variable", "take one of"),
     ("typo of another prefix", {"cluster_kubeconfg": "/k"}, "cluster_kubeconfg is not", "cluster_kubeconfig"),
     ("text for a number", {"riva_timeout": "soon"}, "riva_timeout is 'soon', which is not a whole", "Seconds."),
     ("broken number", {"riva_timeout": 1.5}, "not a whole number", "riva_timeout"),
@@ -43,7 +43,7 @@ WRONG = [
     (
         "unknown key",
         {"riva_services": [{"name": "x", "max_replica": 2}]},
-        "riva_services[0].max_replica is not a key of riva_services[0]",
+        "riva_services[0].max_replica is not a known key of riva_services[0]",
         "Did you mean max_replicas?",
     ),
     ("missing key", {"riva_services": [{}]}, "riva_services[0] lacks name", "Name of the service."),
@@ -90,7 +90,7 @@ def test_no_mistake(given):
     assert inputs.check_variables(OPTIONS, PREFIXES, {"cluster_kubeconfig": "/k", **given}) == []
 
 
-@pytest.mark.parametrize("given", [{}, {"cluster_kubeconfig": None}])
+@pytest.mark.parametrize("given", [{}, {"cluster_kubeconfig": None}, {"cluster_kubeconfig": ""}])
 def test_a_required_variable_is_named(given):
     (found,) = inputs.check_variables(OPTIONS, PREFIXES, given)
     assert found["subject"] == "cluster_kubeconfig"
