@@ -21,6 +21,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import missing_required_lib
@@ -277,6 +279,7 @@ class Cluster:
         self.headers = dict(headers or {})
         self.sleep = sleep
         self.host = client.configuration.host.rstrip("/")
+        self.date: str | None = None
 
     def get(self, path: str, query: Mapping | None = None, listing: bool = False, text: bool = False):
         """The JSON (or text) behind a path. What may pass is tried again; the rest is an error of this file."""
@@ -303,6 +306,13 @@ class Cluster:
             f"no answer from {self.host} within {self.deadline.seconds:g} s ({last})",
             remedy or "check the API server, or give more time (wait_timeout)",
         )
+
+    def now(self) -> datetime:
+        """The API server's clock, to the second; ours may be wrong. Before the first answer it is ours."""
+        try:
+            return parsedate_to_datetime(self.date or "")
+        except ValueError:
+            return datetime.now(UTC)
 
     def list_all(
         self,
@@ -372,6 +382,7 @@ class Cluster:
             raise
         except Exception as error:
             raise self.connection_error(error, path) from error
+        self.date = response.headers.get("Date") or self.date
         if response.status != 200:
             raise self.http_error(response, body, path, listing)
         if text:

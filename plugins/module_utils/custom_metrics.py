@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
@@ -143,14 +144,15 @@ class Pod:
     labels: Mapping
     ports: tuple[tuple[str, int], ...] = ()
     trouble: str = ""
+    ready_since: str = ""
 
 
 def project_pod(item: Mapping) -> Pod:
     metadata, spec, status = (mapping(item.get(key)) for key in ("metadata", "spec", "status"))
-    ready = any(
-        mapping(entry).get("type") == "Ready" and mapping(entry).get("status") == "True"
-        for entry in sequence(status.get("conditions"))
+    condition = next(
+        (mapping(entry) for entry in sequence(status.get("conditions")) if mapping(entry).get("type") == "Ready"), {}
     )
+    ready = condition.get("status") == "True"
     containers = [*sequence(spec.get("containers")), *sidecars(spec)]
     ports = [port for container in containers for port in sequence(mapping(container).get("ports"))]
     return Pod(
@@ -164,6 +166,7 @@ def project_pod(item: Mapping) -> Pod:
             if isinstance(mapping(port).get("containerPort"), int)
         ),
         trouble=pod_trouble(status),
+        ready_since=str(condition.get("lastTransitionTime") or ""),
     )
 
 
@@ -190,10 +193,30 @@ def pod_trouble(status: Mapping) -> str:
     return ""
 
 
-def pods_verdict(target: str, pods: Sequence[Pod]) -> Verdict:
+def settled(pods: Sequence[Pod], now: datetime, seconds: float) -> list[Pod]:
+    """The Ready pods that have been so for a while: a new one has no value before its second scrape.
+
+    Where all are new, all of them: somebody has to have a value. A time that can't be read, or that lies in the
+    future, is no excuse.
+    """
+    ready = [pod for pod in pods if pod.ready]
+    return [pod for pod in ready if not 0 <= ready_for(pod, now) < seconds] or ready
+
+
+def ready_for(pod: Pod, now: datetime) -> float:
+    """Seconds since a pod became Ready; infinite where it can't be told."""
+    try:
+        return (now - datetime.fromisoformat(pod.ready_since)).total_seconds()
+    except (TypeError, ValueError):
+        return math.inf
+
+
+def pods_verdict(target: str, pods: Sequence[Pod], asked: Sequence[Pod]) -> Verdict:
     ready = [pod for pod in pods if pod.ready]
     if ready:
-        return verdict("pods", target, OK, f"{len(ready)} of {len(pods)} pods are Ready")
+        new = len(ready) - len(asked)
+        note = f", {new} of them too new to have a value" if new else ""
+        return verdict("pods", target, OK, f"{len(ready)} of {len(pods)} pods are Ready{note}")
     if not pods:
         return verdict("pods", target, FAILED, "has no pods", f"kubectl describe {target.lower()}: replicas, events")
     states = "; ".join(f"{pod.name} {pod.phase}{f' ({pod.trouble})' if pod.trouble else ''}" for pod in pods[:3])

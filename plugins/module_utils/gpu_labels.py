@@ -415,7 +415,7 @@ def amount_reasons(node: Node, gpus: Gpus, amount: int, wanted: Requirement) -> 
         return [f"offers no {wanted.resource} but {names}"]
     if offered(node.capacity, wanted.resource):
         return [
-            f"has {wanted.resource} in its capacity but 0 allocatable (its GPUs are unhealthy or taken out)"
+            f"has {wanted.resource} in its capacity but 0 allocatable (its GPUs are unhealthy, or the device plugin has stopped)"
         ]
     if gpus.count == 0:
         return [f"its labels count 0 GPUs (product {gpus.product})"]

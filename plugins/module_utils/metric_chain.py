@@ -71,6 +71,7 @@ class Chain:
         self.verdicts: list[rules.Verdict] = []
         self.values: dict[str, float | None] = {}
         self.pods: list[rules.Pod] = []
+        self.asked: list[rules.Pod] = []
         self.hpa: Mapping = {}
 
     def examine(self) -> tuple[list[Finding], dict]:
@@ -81,8 +82,8 @@ class Chain:
         status = rules.mapping(self.hpa.get("status"))
         facts = {
             "first_broken": first,
-            "values": {pod: value for pod, value in sorted(self.values.items())},
-            "pods": sorted(self.ready),
+            "pod_values": {pod: value for pod, value in sorted(self.values.items())},
+            "pods": sorted(pod.name for pod in self.pods if pod.ready),
             "hpa": {
                 "current_replicas": status.get("currentReplicas", 0),
                 "desired_replicas": status.get("desiredReplicas", 0),
@@ -95,7 +96,8 @@ class Chain:
 
     @property
     def ready(self) -> list[str]:
-        return [pod.name for pod in self.pods if pod.ready]
+        """The Ready pods that have to have a value by now."""
+        return [pod.name for pod in self.asked]
 
     def add(self, link: str, subject: str, status: str, message: str, remedy: str = "", own: bool = True) -> None:
         self.verdicts.append(rules.verdict(link, subject, status, message, remedy, own))
@@ -153,8 +155,9 @@ class Chain:
         if pods is None:
             return None
         self.pods = pods
+        self.asked = rules.settled(pods, self.cluster.now(), self.options.most_age)
         self.selector = selector
-        self.verdicts.append(rules.pods_verdict(f"{kind} {name}", pods))
+        self.verdicts.append(rules.pods_verdict(f"{kind} {name}", pods, self.asked))
         return f"{kind} {name}"
 
     def read(self, link: str, subject: str, path: str, absent: str) -> Mapping | None:
@@ -176,7 +179,7 @@ class Chain:
         stale = [name for name in self.ready if name not in fresh]
         if not stale:
             for link in rules.LINKS[rules.LINKS.index("target") : rules.LINKS.index("pods")]:
-                self.add(link, target, OK, "proven by fresh samples of every Ready pod")
+                self.add(link, target, OK, "proven by the fresh samples")
             return
         endpoint = self.read_scrape_path([pod for pod in self.pods if pod.name in stale])
         if prometheus:

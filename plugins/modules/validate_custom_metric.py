@@ -11,6 +11,7 @@ version_added: 0.1.0
 description:
   - Checks that the custom metrics API has a plausible value for every Ready pod of the target, that Prometheus has a
     fresh sample of each of them, and that the HorizontalPodAutoscaler (HPA) scales on it.
+  - A pod that became Ready less than four scrapes ago is not asked for yet, unless all of them are new.
   - The API stamps its values with its own clock, so freshness is asked of Prometheus, through the API server's proxy.
   - Where something is missing it follows the chain to the pods and names the first broken link in RV(first_broken).
     The links are C(hpa), C(api), C(adapter_rule), C(prometheus), C(series), C(target), C(service_monitor),
@@ -140,7 +141,7 @@ first_broken:
   returned: when the cluster could be read
   type: str
   sample: service_port
-values:
+pod_values:
   description: Value of the metric for each pod, in the metric's unit (milliseconds for C(avg_time_queue_ms)).
   returned: when the cluster could be read
   type: dict

@@ -1,4 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from datetime import UTC, datetime
+
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
@@ -119,8 +121,28 @@ def test_project_pod(item, ready, trouble):
     ],
 )
 def test_pods_verdict(pods, status, text):
-    found = rules.pods_verdict("Deployment riva", pods).finding
+    found = rules.pods_verdict("Deployment riva", pods, [entry for entry in pods if entry.ready]).finding
     assert (found.status, text in found.message) == (status, True)
+
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        (["2026-11-22T11:00:00Z", "2026-11-22T11:59:30Z"], [0]),
+        (["2026-11-22T11:59:00Z", "2026-11-22T11:59:01Z"], [0]),
+        (["2026-11-22T11:59:50Z", "2026-11-22T11:59:59Z"], [0, 1]),
+        (["2026-11-22T13:00:00Z", "2026-11-22T11:59:59Z"], [0]),
+        (["", "yesterday"], [0, 1]),
+        (["2026-11-22T11:00:00", None], [0, 1]),
+    ],
+)
+def test_settled(since, expected):
+    pods = [rules.Pod(str(i), True, "Running", {}, ready_since=moment) for i, moment in enumerate(since)]
+    pods.append(rules.Pod("9", False, "Running", {}))
+    assert [int(entry.name) for entry in rules.settled(pods, NOW, 60)] == expected
 
 
 def hpa(metric=METRIC, **conditions):

@@ -3,6 +3,7 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -161,7 +162,7 @@ def test_a_whole_chain_is_ok_and_the_links_near_the_pods_are_not_even_read(chain
     assert result["status"] == "ok"
     assert not result["changed"]
     assert result["first_broken"] is None
-    assert result["values"] == dict.fromkeys(PODS_ALL, 2.5)
+    assert result["pod_values"] == dict.fromkeys(PODS_ALL, 2.5)
     assert result["hpa"]["current_replicas"] == 2
     assert [finding["check"] for finding in result["findings"]] == [
         "hpa", "api", "adapter_rule", "prometheus", "series", "target", "service_monitor", "service_port", "pod_port",
@@ -400,6 +401,22 @@ def test_a_missing_permission_is_named(chain, run_module, breaks, path, permissi
     result = check_custom_metric(run_module, chain)
     assert result["failed"]
     assert f"lacks the permission: {permission}" in result["msg"]
+
+
+def ready_since(seconds):
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    return {"type": "Ready", "status": "True", "lastTransitionTime": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+@pytest.mark.parametrize(("seconds", "ok"), [(5, True), (600, False)])
+def test_a_new_pod_is_not_asked_for_yet(chain, run_module, seconds, ok):
+    new = pod("riva-asr-3")
+    new["status"]["conditions"] = [ready_since(seconds)]
+    chain.routes[PODS]["items"].append(new)
+    result = check_custom_metric(run_module, chain, fail_on="never")
+    assert result["ok"] is ok
+    assert len(result["pods"]) == 3
+    assert ("too new to have a value" in result["table"]) is ok
 
 
 def test_fail_on_never_returns_the_findings(chain, run_module):
