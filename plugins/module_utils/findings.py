@@ -81,8 +81,7 @@ def table(findings: Sequence[Finding | Mapping], color: bool = False, width: int
     if not rows:
         return "no findings"
     widths = {
-        key: max(len(key), *(len(str(row.get(key) or "")) for row in rows))
-        for key in ("status", "check", "subject")
+        key: max(len(key), *(len(str(row.get(key) or "")) for row in rows)) for key in ("status", "check", "subject")
     }
     lines = ["  ".join([*(key.upper().ljust(size) for key, size in widths.items()), "MESSAGE"])]
     for row in rows:

@@ -339,9 +339,7 @@ def without_labels(node: Node) -> str | None:
         return f"is marked nvidia.com/gpu.present but {no_gfd}"
     nfd = [name for name in node.labels if name.startswith(NFD_PREFIX)]
     if any(NFD_NVIDIA.fullmatch(name) for name in nfd):
-        return (
-            "has an NVIDIA device (seen by NFD) but no GFD labels (GPU Feature Discovery does not run there)"
-        )
+        return f"has an NVIDIA device (seen by NFD) but {no_gfd}"
     if nfd:
         return "has no NVIDIA device that NFD can see"
     return "has no GPU labels and no NFD labels (no GPU, or Node Feature Discovery does not run there)"
@@ -415,7 +413,8 @@ def amount_reasons(node: Node, gpus: Gpus, amount: int, wanted: Requirement) -> 
         return [f"offers no {wanted.resource} but {names}"]
     if offered(node.capacity, wanted.resource):
         return [
-            f"has {wanted.resource} in its capacity but 0 allocatable (its GPUs are unhealthy, or the device plugin has stopped)"
+            f"has {wanted.resource} in its capacity but 0 allocatable"
+            " (its GPUs are unhealthy, or the device plugin has stopped)"
         ]
     if gpus.count == 0:
         return [f"its labels count 0 GPUs (product {gpus.product})"]
@@ -465,9 +464,7 @@ def mig_reasons(gpus: Gpus, allocatable_profiles: Sequence[str], wanted: Require
     if wanted.mig == "capable" and not gpus.mig_capable:
         return ["is not labelled as able to use MIG (nvidia.com/mig.capable)"]
     if wanted.mig in ("single", "mixed") and not (sliced and gpus.mig_strategy == wanted.mig):
-        what = (
-            f"{gpus.mig_strategy} with {', '.join(profiles) or 'no'} slices" if gpus.mig_strategy else "none"
-        )
+        what = f"{gpus.mig_strategy} with {', '.join(profiles) or 'no'} slices" if gpus.mig_strategy else "none"
         return [f"MIG strategy is {what}, not {wanted.mig}"]
     missing = [profile for profile in wanted.mig_profiles if profile not in profiles]
     if missing:
@@ -479,9 +476,7 @@ def sharing_reasons(gpus: Gpus, wanted: Requirement) -> list[str]:
     factor = gpus.sharing_factor or 1
     if wanted.sharing != "any" and gpus.sharing != wanted.sharing:
         shared = f"shared by {gpus.sharing} (factor {gpus.sharing_factor or 'unknown'})"
-        return [
-            f"its GPUs are {'not shared' if gpus.sharing == 'none' else shared}, wanted: {wanted.sharing}"
-        ]
+        return [f"its GPUs are {'not shared' if gpus.sharing == 'none' else shared}, wanted: {wanted.sharing}"]
     if wanted.max_sharing_factor is not None:
         if gpus.sharing != "none" and gpus.sharing_factor is None:
             return ["its GPUs are shared, by a factor that is not labelled"]
@@ -562,9 +557,7 @@ class Verdict:
             "driver": gpus.driver,
             "cuda": gpus.cuda,
             "mig_strategy": gpus.mig_strategy,
-            "mig_profiles": sorted(
-                {*gpus.mig_profiles, *mig_resources(gpu_resources(self.node.allocatable))}
-            ),
+            "mig_profiles": sorted({*gpus.mig_profiles, *mig_resources(gpu_resources(self.node.allocatable))}),
             "sharing": gpus.sharing,
             "sharing_factor": gpus.sharing_factor,
         }
@@ -595,11 +588,7 @@ def findings_of(verdicts: Sequence[Verdict], wanted: Requirement) -> list[Findin
             f"{len(matching)} of {len(verdicts)} nodes meet the requirement"
             + ("" if met else f", {wanted.min_nodes} needed")
             + (f": {short_list([verdict.node.name for verdict in matching])}" if matching else "")
-            + (
-                ""
-                if met or seen or not verdicts
-                else f"; no node shows a GPU: {most_common_reason(verdicts)}"
-            )
+            + ("" if met or seen or not verdicts else f"; no node shows a GPU: {most_common_reason(verdicts)}")
             + ("" if verdicts else "; no node is selected (node_selector)"),
             "" if met else nodes_remedy(verdicts, wanted),
         )
@@ -611,17 +600,13 @@ def findings_of(verdicts: Sequence[Verdict], wanted: Requirement) -> list[Findin
     if wanted.min_free_gpus is not None:
         free = sum(verdict.free or 0 for verdict in matching)
         findings.append(
-            amount_finding(
-                "free_gpus", wanted.resource, "GPUs free", free, wanted.min_free_gpus, "min_free_gpus"
-            )
+            amount_finding("free_gpus", wanted.resource, "GPUs free", free, wanted.min_free_gpus, "min_free_gpus")
         )
     if wanted.min_fitting_pods is not None:
         fit = fitting_pods(matching, wanted.gpus_per_pod)
         what = f"more pods of {wanted.gpus_per_pod} GPU(s) fit"
         findings.append(
-            amount_finding(
-                "fitting_pods", wanted.resource, what, fit, wanted.min_fitting_pods, "min_fitting_pods"
-            )
+            amount_finding("fitting_pods", wanted.resource, what, fit, wanted.min_fitting_pods, "min_fitting_pods")
         )
     singles = [node_finding(verdict, met) for verdict in seen if not verdict.matches]
     singles += [finding for verdict in matching for finding in doubts(verdict, wanted)]
