@@ -60,13 +60,16 @@ def progress_line(newest: dict[str, dict]) -> str | None:
     """Return the line to show, or None before the load begins."""
     if not {"start", "streams"} <= newest.keys():
         return None
-    streams, cluster = newest["streams"], newest.get("cluster")
+    streams, cluster, error = newest["streams"], newest.get("cluster"), newest.get("cluster_error")
     parts = [
         f"{clock(streams['t'])}",
         f"streams {streams['in_flight']} of {streams['level']} in flight, {streams['finished']} done, "
         f"{streams['failed']} failed",
     ]
-    if cluster:
+    if error and (not cluster or error["t"] > cluster["t"]):
+        # Figures of an earlier look would pass for the present.
+        parts.append(f"cluster not read: {error['message']}")
+    elif cluster:
         parts.append(f"replicas {cluster['desired']} desired, {cluster['ready']} ready")
         for metric in cluster["metrics"]:
             value = "<unknown>" if metric["value"] is None else f"{metric['value']:g}"

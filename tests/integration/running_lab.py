@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +85,17 @@ def traces(name: str) -> list[str]:
     found += [str(path) for depth in ("", "*/") for path in groups.glob(f"{depth}speechops-lab-{name}")]
     found += [str(path) for path in Path("/var/lib/speechops-lab").glob(f"{name}*")]
     return found
+
+
+def eventually(check, timeout: float = 30):
+    """Call until it neither raises nor returns something false."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            if result := check():
+                return result
+        except (OSError, subprocess.SubprocessError):
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, f"not so within {timeout} s"
+        time.sleep(0.5)

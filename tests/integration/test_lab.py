@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.integration.running_lab import eventually
 
 POD = """
 apiVersion: v1
@@ -37,20 +38,6 @@ spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 
 
 def fetch(url: str) -> str:
     return urllib.request.urlopen(url, timeout=5).read().decode().strip()
-
-
-def eventually(check, timeout: float = 30):
-    """Call until it neither raises nor returns something false."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            if result := check():
-                return result
-        except (OSError, subprocess.SubprocessError):
-            if time.monotonic() > deadline:
-                raise
-        assert time.monotonic() < deadline, f"not so within {timeout} s"
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")

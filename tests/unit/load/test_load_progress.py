@@ -22,6 +22,7 @@ START = {
 STREAMS = {"kind": "streams", "t": 21.3, "in_flight": 3, "level": 4, "finished": 7, "failed": 1}
 CLUSTER = {
     "kind": "cluster",
+    "t": 20.0,
     "desired": 3,
     "ready": 1,
     "metrics": [{"name": "avg_time_queue_ms", "target": 10.0, "value": 22.3}],
@@ -38,6 +39,17 @@ def test_a_line_says_streams_replicas_metric_and_time_left():
 def test_an_unknown_metric_is_shown_as_kubectl_shows_it():
     cluster = {**CLUSTER, "metrics": [{"name": "m", "target": 10.0, "value": None}]}
     assert "m <unknown> (target 10)" in progress_line({"start": START, "streams": STREAMS, "cluster": cluster})
+
+
+@pytest.mark.parametrize(
+    ("error_at", "shown"),
+    [(19.0, "replicas 3 desired, 1 ready"), (21.0, "cluster not read: no HPA; load ends")],
+)
+def test_old_figures_do_not_pass_for_the_present(error_at, shown):
+    error = {"kind": "cluster_error", "t": error_at, "message": "no HPA"}
+    line = progress_line({"start": START, "streams": STREAMS, "cluster": CLUSTER, "cluster_error": error})
+    assert shown in line
+    assert ("replicas" in line) != ("not read" in line)
 
 
 @pytest.mark.parametrize("newest", [{}, {"start": START}])
