@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 PLAYBOOK := $(BIN)/ansible-playbook
-DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 20}]
+DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 60}]
 
 .PHONY: help setup lab lab-down lab-status site verify load-test demo lint unit integration test clean
 

@@ -41,7 +41,6 @@ class NodeSpec:
     cgroup: str
     address: str
     prefix_length: int
-    gateway: str
     routes: dict[str, str]
     components: list[Component]
     kept: list[str]
@@ -298,8 +297,11 @@ def node_spec(lab: Lab, node: Node, python: str) -> NodeSpec:
         cgroup=f"{lab.cgroup}/{node.name}",
         address=str(lab.address(node)),
         prefix_length=lab.addresses.prefixlen,
-        gateway=str(lab.host_address),
-        routes={str(lab.pod_network(other)): str(lab.address(other)) for other in lab.nodes if other is not node},
+        routes={
+            **{str(lab.pod_network(other)): str(lab.address(other)) for other in lab.nodes if other is not node},
+            # Programs of the node itself need some route to Services before kube-proxy's rules see the packet.
+            str(SERVICE_NETWORK): str(lab.host_address),
+        },
         components=components,
         kept=sorted({str(path) for path in (lab.root, lab.cache_folder, REPOSITORY, sys.prefix, sys.base_prefix)}),
         gpu=node.gpu,
