@@ -5,6 +5,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 60}]
 
@@ -40,8 +41,8 @@ demo: site load-test  ## the main job: lab, site.yml, load, 1 -> 3 -> 1 replicas
 lint: setup  ## ruff, yamllint, ansible-lint, helm lint
 	$(BIN)/ruff check .
 	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint
-	$(BIN)/helm lint --strict roles/riva/files/chart lab/charts/*/
+	$(BIN)/ansible-lint -q
+	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
 
 unit: setup  ## unit tests
 	$(BIN)/pytest tests/unit
