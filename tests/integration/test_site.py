@@ -24,6 +24,17 @@ def recap(output: str) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", line)}
 
 
+def changes(output: str) -> list[str]:
+    """The tasks that say they changed something."""
+    found, task = [], ""
+    for line in output.splitlines():
+        if line.startswith("TASK ["):
+            task = line.strip("* ")
+        elif line.startswith("changed: "):
+            found.append(f"{task} {line}")
+    return found
+
+
 def extra(**values) -> tuple[str, str]:
     return "-e", json.dumps(values)
 
@@ -82,11 +93,15 @@ def test_site_installs_everything_and_proves_each_link(lab):
 
 
 def test_a_second_run_changes_nothing(lab):
-    assert recap(lab.play("site.yml").stdout)["changed"] == 0
+    output = lab.play("site.yml").stdout
+    assert changes(output) == []
+    assert recap(output)["changed"] == 0
 
 
 def test_check_mode_says_no_change(lab):
-    assert recap(lab.play("site.yml", "--check").stdout)["changed"] == 0
+    output = lab.play("site.yml", "--check").stdout
+    assert changes(output) == []
+    assert recap(output)["changed"] == 0
 
 
 def test_the_metric_has_a_value_for_the_running_pod(lab):
