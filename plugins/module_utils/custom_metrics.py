@@ -185,12 +185,49 @@ def pod_trouble(status: Mapping) -> str:
             state = mapping(mapping(entry).get("state"))
             waiting = mapping(state.get("waiting"))
             if waiting.get("reason") and waiting["reason"] not in ("PodInitializing", "ContainerCreating"):
-                return f"{mapping(entry).get('name')}: {waiting['reason']}"
+                return f"{mapping(entry).get('name')}: {waiting['reason']}{exit_text(entry)}"
+            if key == "containerStatuses" and (mapping(state.get("terminated")) or not mapping(entry).get("ready")):
+                ended = exit_text(entry)
+                if ended:
+                    return f"{mapping(entry).get('name')}:{ended}"
     for entry in sequence(status.get("conditions")):
         entry = mapping(entry)
         if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
             return f"not scheduled: {entry.get('message') or entry.get('reason')}"
     return ""
+
+
+def exit_text(status: Mapping) -> str:
+    """How often a container was started again, and how it ended, where it did."""
+    state, last = mapping(mapping(status).get("state")), mapping(mapping(status).get("lastState"))
+    ended = mapping(state.get("terminated")) or mapping(last.get("terminated"))
+    if not ended:
+        return ""
+    count = mapping(status).get("restartCount")
+    return f" ended with exit code {ended.get('exitCode')}, {count if isinstance(count, int) else 0} restarts"
+
+
+def states_of(pods: Sequence[Pod], most: int = 3) -> str:
+    """Pods with their phase and what is wrong with them."""
+    return "; ".join(f"{pod.name} {pod.phase}{f' ({pod.trouble})' if pod.trouble else ''}" for pod in pods[:most])
+
+
+def backend_note(workload: str, replicas: int | None, pods: Sequence[Pod]) -> tuple[str, str]:
+    """(what is wrong with the pods behind a Service, remedy); empty where nothing is.
+
+    `replicas` are those that the workload asks for, None where that is not known.
+    """
+    kind, namespace, name = workload.split("/")
+    if replicas == 0:
+        return (
+            f"{kind} {name} is scaled to 0",
+            f"kubectl scale {kind.lower()} {name} -n {namespace} --replicas=1",
+        )
+    if not pods:
+        return f"its Service selects no pod of {kind} {name}", f"kubectl describe {kind.lower()} {name} -n {namespace}"
+    if any(pod.ready for pod in pods):
+        return "", ""
+    return f"none of its pods is Ready: {states_of(pods)}", f"kubectl logs -n {namespace} {pods[0].name} --previous"
 
 
 def settled(pods: Sequence[Pod], now: datetime, seconds: float) -> list[Pod]:
@@ -219,12 +256,11 @@ def pods_verdict(target: str, pods: Sequence[Pod], asked: Sequence[Pod]) -> Verd
         return verdict("pods", target, OK, f"{len(ready)} of {len(pods)} pods are Ready{note}")
     if not pods:
         return verdict("pods", target, FAILED, "has no pods", f"kubectl describe {target.lower()}: replicas, events")
-    states = "; ".join(f"{pod.name} {pod.phase}{f' ({pod.trouble})' if pod.trouble else ''}" for pod in pods[:3])
     return verdict(
         "pods",
         target,
         FAILED,
-        f"none of {len(pods)} pods is Ready: {states}",
+        f"none of {len(pods)} pods is Ready: {states_of(pods)}",
         "kubectl describe pod and kubectl logs of these pods; models may still be loading",
     )
 
@@ -479,14 +515,27 @@ def labels_query(series: str) -> str:
 
 
 def series_verdict(
-    series: str, ages: Mapping[str, float], ready: Sequence[str], most: float, elsewhere: Sequence[Mapping]
+    series: str,
+    ages: Mapping[str, float],
+    ready: Sequence[str],
+    most: float,
+    elsewhere: Sequence[Mapping],
+    namespace: str = "",
 ) -> Verdict:
-    """Every Ready pod has a fresh sample. `elsewhere`: label sets under which Prometheus has the series at all."""
+    """Every Ready pod has a fresh sample. `elsewhere`: label sets under which Prometheus has the series at all.
+
+    A set without `pod` is the pods' own if its namespace is theirs, or is missing too; other services' sets are whole.
+    """
     missing = [name for name in ready if name not in ages]
     if missing:
         have = f"{len(ready) - len(missing)} of {len(ready)} Ready pods have it"
-        if len(missing) == len(ready) and elsewhere and not any(labels.get("pod") for labels in elsewhere):
-            moved = any(labels.get("exported_pod") for labels in elsewhere)
+        nameless = [
+            labels
+            for labels in elsewhere
+            if not labels.get("pod") and (not namespace or labels.get("namespace", namespace) == namespace)
+        ]
+        if len(missing) == len(ready) and nameless:
+            moved = any(labels.get("exported_pod") for labels in nameless)
             return verdict(
                 "series",
                 series,

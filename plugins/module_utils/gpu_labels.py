@@ -10,8 +10,9 @@ text, written by someone else: what does not parse counts as absent, never as me
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
@@ -32,6 +33,10 @@ FAMILIES = ("volta", "turing", "ampere", "ada-lovelace", "hopper", "blackwell", 
 # NFD labels every PCI device of class 0300 or 0302 by its vendor; 10de is NVIDIA.
 NFD_PREFIX = "feature.node.kubernetes.io/"
 NFD_NVIDIA = re.compile(r"feature\.node\.kubernetes\.io/pci-(?:03[0-9a-f]{2}_)?10de(?:_[0-9a-f_]+)?\.present")
+
+# The GPU Operator names the container so, the device plugin's chart with -ctr at its end. The chart's pods carry the
+# plugin's own labels, so names are all there is to tell them by.
+DISCOVERY = "gpu-feature-discovery"
 
 # More findings than this about single nodes are counted, not listed.
 MOST_NODE_FINDINGS = 50
@@ -529,6 +534,15 @@ def project_pod(pod: Mapping, resource: str, own: Sequence[Mapping] = ()) -> tup
     return (str(node), held) if held and not counts_as_free(pod, own) else None
 
 
+def discovery_node(pod: Mapping) -> str | None:
+    """The node on which this pod runs GPU Feature Discovery, None for any other pod."""
+    spec = mapping(pod.get("spec"))
+    if mapping(pod.get("status")).get("phase") != "Running" or not spec.get("nodeName"):
+        return None
+    names = [mapping(container).get("name") for container in sequence(spec.get("containers"))]
+    return str(spec["nodeName"]) if any(str(name).startswith(DISCOVERY) for name in names) else None
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One node against the requirement."""
@@ -574,8 +588,13 @@ def fitting_pods(verdicts: Iterable[Verdict], gpus_per_pod: int) -> int:
     return sum((verdict.free or 0) // gpus_per_pod for verdict in verdicts if verdict.matches)
 
 
-def findings_of(verdicts: Sequence[Verdict], wanted: Requirement) -> list[Finding]:
-    """The verdict over all nodes: totals first, then each GPU node that falls short and why."""
+def findings_of(
+    verdicts: Sequence[Verdict], wanted: Requirement, discovered: Collection[str] | None = None
+) -> list[Finding]:
+    """The verdict over all nodes: totals first, then each GPU node that falls short and why.
+
+    `discovered` are the nodes on which GPU Feature Discovery runs, None where nobody looked.
+    """
     matching = [verdict for verdict in verdicts if verdict.matches]
     total = sum(verdict.gpus for verdict in matching)
     met = len(matching) >= wanted.min_nodes
@@ -610,6 +629,12 @@ def findings_of(verdicts: Sequence[Verdict], wanted: Requirement) -> list[Findin
         )
     singles = [node_finding(verdict, met) for verdict in seen if not verdict.matches]
     singles += [finding for verdict in matching for finding in doubts(verdict, wanted)]
+    if discovered is not None:
+        singles += [
+            old_labels(verdict.node)
+            for verdict in seen
+            if not without_labels(verdict.node) and verdict.node.name not in discovered
+        ]
     return findings + capped(singles, MOST_NODE_FINDINGS)
 
 
@@ -676,6 +701,20 @@ def doubts(verdict: Verdict, wanted: Requirement) -> list[Finding]:
             )
         )
     return findings
+
+
+def old_labels(node: Node) -> Finding:
+    """Labels that nobody keeps right any more."""
+    written = as_int(label(node.labels, "gfd.timestamp"))
+    since = f" of {datetime.fromtimestamp(written, UTC):%Y-%m-%d %H:%M} UTC" if 0 < (written or 0) < 1 << 36 else ""
+    return Finding(
+        "gpu_labels",
+        node.name,
+        WARNING,
+        f"GPU Feature Discovery does not run there: its labels{since} may be stale",
+        f"kubectl get daemonsets -A shows whether it is wanted on {node.name}; where it runs outside Kubernetes, do"
+        " not ask for check_discovery",
+    )
 
 
 def node_remedy(verdict: Verdict) -> str:

@@ -212,12 +212,35 @@ class Chain:
             raise
         except ClusterError as error:
             finding = aggregation.apiservice_finding(service, aggregation.Probe(error.status or 0, one_line(error)))
-            self.add("api", name, FAILED, finding.message, finding.remedy)
+            message, remedy = self.with_backend(finding.message, finding.remedy)
+            self.add("api", name, FAILED, message, remedy)
             return False, False
         listed = rules.offers(rules.mapping(resources), self.options.metric)
         if self.read_values():
             self.verdicts.append(rules.values_verdict(self.options.metric, listed, self.values, self.ready))
         return True, listed
+
+    def with_backend(self, message: str, remedy: str) -> tuple[str, str]:
+        """The message with what is wrong with the adapter's pods, where something is and it can be seen."""
+        space, name = self.options.adapter_namespace, self.options.adapter_service
+        try:
+            deployment = rules.mapping(self.cluster.get(f"/apis/apps/v1/namespaces/{space}/deployments/{name}"))
+            wanted = rules.mapping(deployment.get("spec")).get("replicas")
+            pods = self.pods_behind(space, name)
+        except (NotFound, Forbidden) as error:
+            return f"{message}; why can't be seen: {one_line(error)}", remedy
+        replicas = wanted if isinstance(wanted, int) else None
+        note, better = rules.backend_note(f"Deployment/{space}/{name}", replicas, pods)
+        return (f"{message}; {note}", better) if note else (message, remedy)
+
+    def pods_behind(self, namespace: str, service: str) -> list[rules.Pod]:
+        """The pods that a Service selects."""
+        found = rules.mapping(self.cluster.get(f"/api/v1/namespaces/{namespace}/services/{service}"))
+        selector = rules.mapping(rules.mapping(found.get("spec")).get("selector"))
+        if not selector:
+            return []
+        query = {"labelSelector": rules.selector_text({"matchLabels": selector})}
+        return self.cluster.list_all(f"/api/v1/namespaces/{namespace}/pods", rules.project_pod, query)
 
     def read_values(self) -> bool:
         path = f"{rules.API_PATH}/namespaces/{self.options.namespace}/pods/*/{self.options.metric}"
@@ -262,7 +285,9 @@ class Chain:
             self.add("series", chosen.series, UNKNOWN, "Prometheus can't be asked")
             return set(), False
         self.add("prometheus", chosen.prometheus, OK, "answers queries")
-        self.verdicts.append(rules.series_verdict(chosen.series, ages, self.ready, chosen.most_age, elsewhere))
+        self.verdicts.append(
+            rules.series_verdict(chosen.series, ages, self.ready, chosen.most_age, elsewhere, chosen.namespace)
+        )
         return {name for name, age in ages.items() if age <= chosen.most_age}, True
 
     def prometheus_fault(self, error: ClusterError) -> tuple[str, str]:
@@ -273,11 +298,17 @@ class Chain:
             )
         if isinstance(error, Forbidden):
             return str(error), error.remedy
-        return (
-            f"does not answer: {error}",
-            f"kubectl get pods -n {self.options.prometheus_namespace}: does Prometheus run? read its log and its"
-            " operator's",
-        )
+        space, name = self.options.prometheus_namespace, self.options.prometheus_service
+        message = f"does not answer: {error}"
+        remedy = f"kubectl get pods -n {space}: does Prometheus run? read its log and its operator's"
+        try:
+            pods = self.pods_behind(space, name)
+        except (NotFound, Forbidden) as hidden:
+            return f"{message}; why can't be seen: {one_line(hidden)}", remedy
+        if not pods:
+            return f"{message}; its Service selects no pod", f"kubectl get prometheus,statefulset -n {space}: replicas"
+        note, better = rules.backend_note(f"StatefulSet/{space}/{name}", None, pods)
+        return (f"{message}; {note}", better) if note else (message, remedy)
 
     # The adapter
 
@@ -403,6 +434,9 @@ class Chain:
             for labels, value in self.samples(rules.up_query(self.options.namespace, self.ready)):
                 name = labels.get("pod", "")
                 up[name] = max(value, up.get(name, 0.0))
+            if not up and any(entry.link == "series" and entry.failed and entry.own for entry in self.verdicts):
+                self.add("target", "up", UNKNOWN, "can't be told: the label pod is missing here as well")
+                return
             if any(up.get(name) != 1 for name in self.ready):
                 query = {"state": "active", **({"scrapePool": pool} if pool else {})}
                 errors = rules.target_errors(self.ask("targets", query), self.options.namespace)

@@ -85,6 +85,13 @@ options:
   min_cuda:
     description: CUDA version that the driver supports, for example V(12.4). Put it in quotes.
     type: str
+  check_discovery:
+    description:
+      - Whether to look for a running pod of GPU Feature Discovery on each node that carries its labels.
+      - Labels outlive it, so where it has stopped they may be stale. That is a warning.
+      - Reads the pods of the whole cluster.
+    type: bool
+    default: false
   mig:
     description:
       - What is asked of Multi-Instance GPU (MIG).
@@ -319,6 +326,7 @@ def own_arguments():
         "min_compute_capability": {"type": "str"},
         "min_driver": {"type": "str"},
         "min_cuda": {"type": "str"},
+        "check_discovery": {"type": "bool", "default": False},
         "mig": {
             "type": "str",
             "default": "any",
@@ -341,24 +349,31 @@ def requirement(params):
     )
 
 
-def used_gpus(cluster, resource, own):
-    """GPUs held on each node."""
-    used = Counter()
+def read_pods(cluster, resource, own):
+    """(GPUs held on each node, nodes on which GPU Feature Discovery runs)."""
+    used, discovered = Counter(), set()
 
     def add(pod):
         held = gpu_labels.project_pod(pod, resource, own)
         if held:
             used[held[0]] += held[1]
+        node = gpu_labels.discovery_node(pod)
+        if node:
+            discovered.add(node)
 
     cluster.list_all("/api/v1/pods", add, {"fieldSelector": LIVE_PODS})
-    return used
+    return used, discovered
 
 
 def examine(cluster, params, wanted):
     selector = ",".join(f"{key}={value}" for key, value in params["node_selector"].items())
     query = {"labelSelector": selector} if selector else {}
     nodes = cluster.list_all("/api/v1/nodes", gpu_labels.project_node, query)
-    used = used_gpus(cluster, wanted.resource, params["count_as_free"]) if wanted.asks_for_free else None
+    used = discovered = None
+    if wanted.asks_for_free or params["check_discovery"]:
+        used, discovered = read_pods(cluster, wanted.resource, params["count_as_free"])
+    used = used if wanted.asks_for_free else None
+    discovered = discovered if params["check_discovery"] else None
     verdicts = [gpu_labels.judge(node, wanted, used) for node in nodes]
     matching = [verdict for verdict in verdicts if verdict.matches]
     shown = [verdict for verdict in verdicts if verdict.matches or gpu_labels.sees_gpu(verdict.node)]
@@ -372,7 +387,7 @@ def examine(cluster, params, wanted):
         "free_gpus": sum(verdict.free or 0 for verdict in matching) if free else None,
         "fitting_pods": gpu_labels.fitting_pods(matching, wanted.gpus_per_pod) if free else None,
     }
-    return gpu_labels.findings_of(verdicts, wanted), facts
+    return gpu_labels.findings_of(verdicts, wanted, discovered), facts
 
 
 def main():

@@ -25,6 +25,8 @@ PROMETHEUSES = "/apis/monitoring.coreos.com/v1/namespaces/monitoring/prometheuse
 QUERY = "/api/v1/namespaces/monitoring/services/http:kube-prometheus-stack-prometheus:9090/proxy/api/v1"
 CONFIG = "/api/v1/namespaces/monitoring/configmaps/prometheus-adapter"
 ADAPTER = "/apis/apps/v1/namespaces/monitoring/deployments/prometheus-adapter"
+ADAPTER_PODS = "/api/v1/namespaces/monitoring/pods"
+PROMETHEUS = "kube-prometheus-stack-prometheus"
 TRUST = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 PAGE = f'# TYPE {SERIES} counter\n{SERIES}{{model="asr"}} 5\n'
 PODS_ALL = ("riva-asr-1", "riva-asr-2")
@@ -205,6 +207,24 @@ def exporter(api, answer):
         api.routes[f"{PODS}/http:{name}:8002/proxy/metrics"] = answer
 
 
+def crashing(name):
+    state = {"waiting": {"reason": "CrashLoopBackOff"}}
+    last = {"terminated": {"exitCode": 255, "reason": "Error"}}
+    container = {"name": "adapter", "ready": False, "restartCount": 4, "state": state, "lastState": last}
+    return {"metadata": {"name": name}, "status": {"phase": "Running", "containerStatuses": [container]}}
+
+
+def adapter_pods(api, pods, replicas=1):
+    """The adapter has no endpoints, and these pods."""
+    edit(api, ADAPTER, lambda item: item["spec"].update(replicas=replicas))
+    api.routes |= {
+        f"{APISERVICES}/{NAME}": apiservice("False", "MissingEndpoints"),
+        CUSTOM: (503, {"message": "service unavailable"}),
+        "/api/v1/namespaces/monitoring/services/prometheus-adapter": {"spec": {"selector": {"app": "adapter"}}},
+        ADAPTER_PODS: {"items": pods},
+    }
+
+
 REFUSED = (503, {"message": "error trying to reach service: dial tcp 10.0.0.1:8002: connect: connection refused"})
 BROKEN = {
     "HPA on another metric": (lambda api: api.routes.update({HPA: hpa("other")}), "hpa", "uses: other"),
@@ -230,6 +250,24 @@ BROKEN = {
         ),
         "api",
         "no pod behind its Service is ready",
+    ),
+    "adapter scaled to 0": (
+        lambda api: adapter_pods(api, [], replicas=0),
+        "api",
+        "Deployment prometheus-adapter is scaled to 0",
+    ),
+    "adapter crash-looping": (
+        lambda api: adapter_pods(api, [crashing("prometheus-adapter-1")]),
+        "api",
+        "prometheus-adapter-1 Running (adapter: CrashLoopBackOff ended with exit code 255, 4 restarts)",
+    ),
+    "adapter whose pods can't be seen": (
+        lambda api: (
+            adapter_pods(api, []),
+            api.routes.update({ADAPTER_PODS: forbidden("pods")}),
+        ),
+        "api",
+        "list pods (apiGroup '') in namespace monitoring",
     ),
     "adapter without trust": (
         lambda api: api.routes.update({CUSTOM: (401, {"message": "Unauthorized"})}),
@@ -281,6 +319,20 @@ BROKEN = {
         "prometheus",
         "no endpoints available",
     ),
+    "Prometheus crash-looping": (
+        lambda api: (
+            no_values(api),
+            api.routes.update(
+                {
+                    f"{QUERY}/query": (503, {"message": "no endpoints available for service"}),
+                    f"/api/v1/namespaces/monitoring/services/{PROMETHEUS}": {"spec": {"selector": {"app": "p"}}},
+                    ADAPTER_PODS: {"items": [crashing("prometheus-0")]},
+                }
+            ),
+        ),
+        "prometheus",
+        "none of its pods is Ready: prometheus-0 Running (adapter: CrashLoopBackOff",
+    ),
     "Prometheus' Service is another": (
         lambda api: api.routes.pop(f"{QUERY}/query"),
         "prometheus",
@@ -290,6 +342,14 @@ BROKEN = {
         lambda api: (
             no_samples(api),
             setattr(api.prometheus, "elsewhere", [{"namespace": "riva"}]),
+        ),
+        "series",
+        "without the label pod",
+    ),
+    "series without pod label beside another service": (
+        lambda api: (
+            no_targets(api),
+            setattr(api.prometheus, "elsewhere", [{"namespace": "riva"}, {"namespace": "riva", "pod": "other-1"}]),
         ),
         "series",
         "without the label pod",
@@ -534,6 +594,21 @@ def test_gpu_nodes_that_fall_short(nodes, run_module, options, text):
     result = run_module("validate_gpu_nodes", nodes, **options)
     assert result["failed"]
     assert text in result["msg"]
+
+
+def test_labels_that_nobody_keeps_right_are_doubted(nodes, run_module):
+    pods = nodes.routes["/api/v1/pods"]["items"]
+    ctr = {"name": "gpu-feature-discovery-ctr"}
+    pods += [
+        {"spec": {"nodeName": "gpu-1", "containers": [ctr]}, "status": {"phase": "Running"}},
+        {"spec": {"nodeName": "gpu-2", "containers": [ctr]}, "status": {"phase": "Pending"}},
+    ]
+    nodes.routes["/api/v1/nodes"]["items"][1]["metadata"]["labels"]["nvidia.com/gfd.timestamp"] = "1767225600"
+    result = run_module("validate_gpu_nodes", nodes, check_discovery=True)
+    doubted = [finding for finding in result["findings"] if finding["check"] == "gpu_labels"]
+    assert [(finding["subject"], finding["status"]) for finding in doubted] == [("gpu-2", "warning")]
+    assert "its labels of 2026-01-01 00:00 UTC may be stale" in doubted[0]["message"]
+    assert result["free_gpus"] is None
 
 
 def test_pods_are_only_read_for_free_gpus(nodes, run_module):
