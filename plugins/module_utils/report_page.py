@@ -54,6 +54,7 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 72rem; background: 
 h1 { font-size: 1.45rem; line-height: 1.3; margin: 0 0 .4rem; text-wrap: balance; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
 p { margin: .3rem 0; }
+h1, p, .figures { overflow-wrap: anywhere; }
 .faint { color: var(--faint); }
 .note { border-left: 4px solid var(--amber); padding: .1rem .8rem; margin: .8rem 0; }
 .bad { border-left-color: var(--red); }
@@ -89,6 +90,8 @@ tbody th { font-weight: 400; }
   svg.narrow { display: none; }
   .picture, table { break-inside: avoid; }
   .scroll { overflow: visible; }
+  table { font-size: 8pt; }
+  th, td { padding: .15rem .3rem; white-space: normal; overflow-wrap: anywhere; }
 }
 </style>
 </head>

@@ -1,0 +1,107 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The report's page in a real browser: every picture is drawn and nothing is cut off, on a desk, a phone and paper."""
+
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import report_page
+
+from tests.browser import CHROMIUM, Browser
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed here (Debian: apt-get install chromium)")
+
+# A4 at 96 points an inch, less Chromium's margins.
+PAPER = 718
+VIEWS = {
+    "desk": {"width": 1280},
+    "desk, dark": {"width": 1280, "dark": True},
+    "phone": {"width": 390},
+    "phone, dark": {"width": 390, "dark": True},
+    "paper": {"width": PAPER, "print_out": True},
+}
+
+LOOK = """(() => {
+  const sizes = (elements) => [...elements].map((element) => {
+    const box = element.getBoundingClientRect();
+    return [element.id || element.textContent.trim(), box.width, box.height, box.left, box.right];
+  });
+  const shown = [...document.querySelectorAll('svg')].filter((svg) => svg.getBoundingClientRect().width > 0);
+  const inScroll = (element) => element.closest('.scroll') && getComputedStyle(element.closest('.scroll')).overflowX === 'auto';
+  const style = getComputedStyle(document.body);
+  return {
+    width: innerWidth,
+    scrollWidth: document.documentElement.scrollWidth,
+    layouts: shown.map((svg) => svg.classList[0]),
+    svgs: sizes(shown),
+    lines: shown.flatMap((svg) => sizes(svg.querySelectorAll("[id*='-line-'], [id*='-points-']"))),
+    texts: shown.flatMap((svg) => sizes(svg.querySelectorAll('text'))),
+    outside: [...document.querySelectorAll('body *')]
+      .filter((element) => !element.closest('svg') && !inScroll(element))
+      .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5
+        || element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0)
+      .map((element) => element.tagName + ' ' + element.textContent.trim().slice(0, 60)),
+    paper: style.backgroundColor,
+    ink: style.color,
+    strokes: shown.flatMap((svg) => [...svg.querySelectorAll("[id*='-line-'] path")])
+      .map((path) => getComputedStyle(path).stroke),
+  };
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def page(records, tmp_path_factory):
+    """The page of a run whose names and messages are as long as they get."""
+    folder = tmp_path_factory.mktemp("report")
+    long = "x" * 240
+    told = [{**r, "details": f"no route to {long}"} if r["kind"] == "stream" and r["code"] else r for r in records]
+    report_page.write_report(str(folder), told)
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="module", params=VIEWS.values(), ids=VIEWS.keys())
+def seen(request, browser, page):
+    browser.open(page, **request.param)
+    return {**browser.value(LOOK), "view": request.param}
+
+
+def test_one_layout_shows(seen):
+    assert seen["layouts"] == ["narrow" if seen["view"]["width"] < 640 else "wide"]
+
+
+def test_every_picture_is_drawn(seen):
+    ((_, width, height, *_),) = seen["svgs"]
+    assert width > 0.8 * seen["view"]["width"] or width > 1000
+    assert height > 400
+    assert len(seen["lines"]) >= 11
+    # A flat line has no height, a single point has little of both.
+    assert [line for line in seen["lines"] if max(line[1], line[2]) < 3] == []
+    drawn = [stroke for stroke in seen["strokes"] if stroke not in ("none", seen["paper"])]
+    assert len(set(drawn)) >= 4
+    assert len(drawn) == len(seen["strokes"])
+
+
+def test_nothing_is_cut_off(seen):
+    assert seen["outside"] == []
+    assert seen["scrollWidth"] <= seen["width"] == seen["view"]["width"]
+    ((_, _, _, left, right),) = seen["svgs"]
+    assert [text for text in seen["texts"] if text[3] < left - 0.5 or text[4] > right + 0.5] == []
+
+
+def test_light_and_dark_are_told_apart(seen):
+    def brightness(colour):
+        return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+
+    paper, ink = brightness(seen["paper"]), brightness(seen["ink"])
+    if seen["view"].get("dark"):
+        assert paper < 200 < 600 < ink
+    else:
+        assert ink < 200 < 600 < paper
+
+
+def test_the_page_asks_nobody_for_anything(browser, page):
+    browser.open(page, 1280)
+    assert browser.value("performance.getEntriesByType('resource').length") == 0
