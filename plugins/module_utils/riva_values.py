@@ -44,7 +44,7 @@ def chart_values(service, settings, extra=None):
         "gpus": number(service.get("gpus", 1)),
         "modelStore": {MODEL_STORE[key]: value for key, value in settings["model_store"].items()},
         "modelLoadSeconds": number(settings["model_load_seconds"]),
-        "terminationGracePeriodSeconds": number(settings["longest_stream_seconds"]),
+        "longestStreamSeconds": number(settings["longest_stream_seconds"]),
         "serviceMonitor": {"interval": f"{number(settings['scrape_interval'])}s"},
         "autoscaling": {
             "minReplicas": number(service.get("min_replicas", 1)),
