@@ -6,7 +6,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import report_page
 
 from tests.browser import CHROMIUM, Browser
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed here (Debian: apt-get install chromium)")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (Debian: apt-get install chromium)")
 
 # A4 at 96 points an inch, less Chromium's margins.
 PAPER = 718
@@ -24,7 +24,8 @@ LOOK = """(() => {
     return [element.id || element.textContent.trim(), box.width, box.height, box.left, box.right];
   });
   const shown = [...document.querySelectorAll('svg')].filter((svg) => svg.getBoundingClientRect().width > 0);
-  const inScroll = (element) => element.closest('.scroll') && getComputedStyle(element.closest('.scroll')).overflowX === 'auto';
+  const scrolls = (box) => box && getComputedStyle(box).overflowX === 'auto';
+  const inScroll = (element) => scrolls(element.closest('.scroll'));
   const style = getComputedStyle(document.body);
   return {
     width: innerWidth,
