@@ -76,14 +76,16 @@ def test_a_rule_knows_no_ansible_no_cluster_and_no_network(path):
 
 @pytest.mark.parametrize("path", [*MODULES, *OTHER_PLUGINS], ids=ids([*MODULES, *OTHER_PLUGINS]))
 def test_a_plugin_of_ours_imports_module_utils_only(path):
-    names = [name for name in imported(path) if name.startswith("ansible_collections.speechops")]
-    assert [name for name in names if not name.startswith(f"{OURS}.module_utils.")] == []
+    names = {name for name in imported(path) if name.startswith("ansible_collections.speechops")}
+    # An action and the module of its name are two halves of one thing.
+    own = {f"{OURS}.modules.{path.stem}"} if path.parent.name == "action" else set()
+    assert [name for name in names - own if not name.startswith(f"{OURS}.module_utils.")] == []
 
 
 @pytest.mark.parametrize("path", [*MODULES, *RULES], ids=ids([*MODULES, *RULES]))
 def test_a_module_opens_no_file_of_a_role(path):
-    constants = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)]
-    texts = [node.value for node in constants if isinstance(node.value, str)]
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     assert [text for text in texts if re.search(r"\broles/|argument_specs", text)] == []
 
 
