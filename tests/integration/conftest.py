@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,13 @@ from tests.integration.running_lab import RunningLab, traces
 
 @pytest.fixture(scope="session")
 def lab():
-    """A lab that was brought up from nothing for this run, and ends with it (unless KEEP_LAB is set)."""
+    """A lab that was brought up from nothing for this run, and ends with it (unless KEEP_LAB is set).
+
+    USE_LAB names one that is up already, and stays as it is; not all tests are meant for such a one.
+    """
+    if name := os.environ.get("USE_LAB"):
+        yield RunningLab(name, json.loads(Path(f"/var/lib/speechops-lab/{name}/lab.json").read_text())["network"])
+        return
     fresh = RunningLab("test", "10.89.0.0/22")
     fresh.command("down")
     fresh.up()
@@ -19,3 +27,11 @@ def lab():
     if not os.environ.get("KEEP_LAB"):
         fresh.command("down")
         assert traces("test") == []
+
+
+@pytest.fixture(scope="session")
+def installed(lab):
+    """The lab with all that site.yml installs. Tests that want it come after test_site.py, which installs it."""
+    if "riva-asr" not in lab.kubectl("get", "hpa", "-n", "riva", "-o", "name", check=False):
+        lab.play("site.yml")
+    return lab

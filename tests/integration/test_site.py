@@ -118,43 +118,43 @@ def test_the_hpa_shows_a_number(lab):
 
 
 def test_the_hpa_follows_the_load(lab, tmp_path):
-    """More streams than one pod carries for 100 s: up to at least two pods, back to one, no stream lost."""
-    profile = [{"streams": 4, "duration": 10}, {"streams": 34, "duration": 110, "ramp": 10}]
+    """Streams for three pods: up to three, back to one, no stream lost, and a report with pictures."""
+    profile = [{"streams": 4, "duration": 10}, {"streams": 40, "duration": 110, "ramp": 10}]
     done = lab.play(
         "playbooks/load_test.yml",
         *extra(
             load_test_profile=profile,
             load_test_report_folder=str(tmp_path),
-            load_test_expect_replicas=[1, 2, 1],
-            load_test_tail_seconds=240,
+            load_test_expect_replicas=[1, 3, 1],
+            load_test_tail_seconds=300,
         ),
         check=False,
     )
-    summary = json.loads((tmp_path / "summary.json").read_text())
     assert done.returncode == 0, done.stdout
+    summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["streams"]["failed"] == 0
+    assert summary["streams"]["finished"] == summary["streams"]["opened"] > 100
     assert "<svg" in (tmp_path / "index.html").read_text()
 
 
-def test_a_cut_pod_is_the_first_broken_link(lab):
-    """A pod that Prometheus cannot reach: verify names the scrape, not the HPA that suffers from it."""
-    pod = lab.get("pods", "-n", "riva")["items"][0]["metadata"]["name"]
-    lab.command("fault", "pod-cut", "riva", pod)
+def test_verify_sees_a_pod_that_cannot_be_reached(lab):
+    """The cable of the only pod is out: verify fails and names what is broken; plugged in again, all is well."""
+
+    def only_pod():
+        pods = [pod for pod in lab.get("pods", "-n", "riva")["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return pods[0]["metadata"]["name"] if len(pods) == 1 else None
+
+    def broken():
+        done = lab.play("playbooks/verify.yml", *extra(riva_verify_timeout=5), check=False)
+        return done.stdout if done.returncode else None
+
+    lab.command("fault", "pod-cut", "riva", eventually(only_pod, 60))
     try:
-        done = lab.play("playbooks/verify.yml", *extra(riva_verify_timeout=60), check=False)
+        output = eventually(broken, 120)
     finally:
         lab.command("fault", "heal")
-    assert done.returncode != 0
-    assert pod in done.stdout
-
-
-def test_without_the_aggregation_layer_the_check_says_so(lab):
-    lab.up("--no-aggregation")
-    done = lab.play("playbooks/verify.yml", *extra(riva_verify_timeout=20), check=False)
-    assert done.returncode != 0
-    assert "requestheader" in done.stdout
-    lab.up()
-    eventually(lambda: lab.get("hpa", "riva-asr", "-n", "riva"), 60)
+    assert re.search(r"^\s*failed +(answer|endpoints|pods|target)", output, re.MULTILINE), output
+    eventually(lambda: lab.play("playbooks/verify.yml", check=False).returncode == 0, 180)
 
 
 def test_memory_stays_below_three_gibibytes(lab):
