@@ -1,0 +1,135 @@
+"""Makes each role's README.md from its meta/argument_specs.yml and defaults/main.yml.
+
+``python docs/generate.py`` after a change of either; a unit test names what is out of date.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLES = ROOT / "roles"
+
+TEMPLATE = """\
+<!-- Made by docs/generate.py from meta/argument_specs.yml and defaults/main.yml: change those. -->
+# {{ role }}
+
+{{ main.short_description }}.
+{% for paragraph in main.description or [] %}
+
+{{ paragraph | markup }}
+{% endfor %}
+{% if main.examples %}
+
+## Example
+
+```yaml
+{{ main.examples | trim }}
+```
+{% endif %}
+{% if tables %}
+
+## Variables
+{% for table in tables %}
+{% if table.title %}
+
+### {{ table.title }}
+{% endif %}
+
+| variable | type | default | what it is |
+|---|---|---|---|
+{% for row in table.rows %}
+| `{{ row.name }}` | {{ row.type }} | {{ row.default }} | {{ row.what | markup }} |
+{% endfor %}
+{% endfor %}
+{% endif %}
+
+## Entry points
+
+| entry point | what is true after it ran |
+|---|---|
+{% for name, entry in entries.items() %}
+| `{{ name }}` | {{ entry.short_description }} |
+{% endfor %}
+"""
+
+
+def load(path: Path) -> dict:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+def markup(text: str | list) -> str:
+    """One line of Markdown of a text, or of a list of sentences; a bar would end a table's cell."""
+    text = " ".join(text) if isinstance(text, list) else text
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def shown_type(option: dict) -> str:
+    kind = option.get("type", "str")
+    return f"list of {option['elements']}" if kind == "list" else kind
+
+
+def shown_default(option: dict) -> str:
+    """The default as YAML in one line; nothing where it follows from something else, as the description says."""
+    if option.get("required"):
+        return "required"
+    if "default" not in option:
+        return ""
+    value = option["default"]
+    if value == "":
+        return "empty"
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("\n")
+    return f"`{text.removesuffix('...').strip()}`"
+
+
+def what(option: dict) -> str:
+    choices = option.get("choices")
+    text = markup(option["description"])
+    if not choices:
+        return text
+    said = "Any of" if option.get("type") == "list" else "One of"
+    return f"{text} {said} {', '.join(f'`{choice}`' for choice in choices)}."
+
+
+def tables(options: dict, title: str = "") -> list[dict]:
+    """The options as one table, and one more for each option that has options of its own."""
+    rows = [
+        {"name": name, "type": shown_type(option), "default": shown_default(option), "what": what(option)}
+        for name, option in options.items()
+    ]
+    found = [{"title": title, "rows": rows}] if rows else []
+    for name, option in options.items():
+        if option.get("options"):
+            of = f"An item of `{name}`" if option["type"] == "list" else f"`{name}`"
+            found += tables(option["options"], of)
+    return found
+
+
+def readme(role: str) -> str:
+    """The README of a role."""
+    entries = load(ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+    main = entries["main"]
+    engine = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)
+    engine.filters["markup"] = markup
+    template = engine.from_string(TEMPLATE)
+    return template.render(role=role, main=main, entries=entries, tables=tables(main.get("options") or {}))
+
+
+def roles() -> list[str]:
+    return sorted(path.parent.parent.name for path in ROLES.glob("*/meta/argument_specs.yml"))
+
+
+def main() -> None:
+    for role in roles():
+        path = ROLES / role / "README.md"
+        text = readme(role)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"written: {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
