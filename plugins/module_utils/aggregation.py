@@ -11,7 +11,7 @@ claims to be system:masters.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
     FAILED,
@@ -129,8 +129,9 @@ CAUSES = (
     (
         "FailedDiscoveryCheck",
         ": 403",
-        "the server behind it refuses the API server (request header CA or allowed names)",
-        "check --requestheader-allowed-names against the name in --proxy-client-cert-file",
+        "the server behind it takes the API server for an anonymous caller: there is no proxy client certificate, or"
+        " its name is none of the allowed names",
+        f"{FLAGS}; --requestheader-allowed-names has to have the name in --proxy-client-cert-file",
     ),
     (
         "FailedDiscoveryCheck",
@@ -195,6 +196,12 @@ def apiservice_finding(service: ApiService, probe: Probe) -> Finding:
     return Finding("apiservice", subject, FAILED, *probe_fault(service, probe))
 
 
+def lacks_trust(service: ApiService, probe: Probe) -> bool:
+    """Whether an API fails because the server behind it does not know who asks."""
+    condition = service.reason == "FailedDiscoveryCheck" and any(code in service.message for code in (": 401", ": 403"))
+    return condition or probe.status == 401 or (probe.status == 403 and "system:anonymous" in probe.message)
+
+
 def said(service: ApiService) -> str:
     return ": ".join(part for part in (service.reason or "no reason given", service.message) if part)
 
@@ -248,16 +255,21 @@ def findings_of(
 ) -> list[Finding]:
     """All findings. `services` are those backed by a Service (and, of the named ones, all)."""
     known = {service.name: service for service in services}
+    proven = any(probe.status == 200 for probe in probes.values())
+    trusted = trust_finding(*trust, proven=proven)
     findings = []
     for service in services:
         if service.service:
-            findings.append(apiservice_finding(service, probes.get(service.name, Probe(0, "was not asked"))))
+            probe = probes.get(service.name, Probe(0, "was not asked"))
+            finding = apiservice_finding(service, probe)
+            if trusted.status == FAILED and finding.status == FAILED and lacks_trust(service, probe):
+                finding = replace(finding, message=f"{finding.message} (follows from {trusted.check})", remedy="")
+            findings.append(finding)
         else:
             findings.append(
                 Finding("apiservice", service.name, OK, "is served by the API server itself, not through a Service")
             )
     findings += [missing_finding(name, required) for name in names if name not in known]
-    proven = any(probe.status == 200 for probe in probes.values())
     if not names and not any(service.service for service in services):
         findings.append(
             Finding(
@@ -268,4 +280,4 @@ def findings_of(
                 "install prometheus-adapter (or metrics-server), then look again",
             )
         )
-    return [trust_finding(*trust, proven=proven), *findings]
+    return [trusted, *findings]

@@ -509,9 +509,9 @@ def up_query(namespace: str, pods: Sequence[str]) -> str:
     return f"up{{{matchers(namespace, pods)}}}"
 
 
-def labels_query(series: str) -> str:
-    """Where the series is, under whatever labels."""
-    return f"count by (namespace, pod, exported_namespace, exported_pod) ({series})"
+def labels_query(series: str, most: float) -> str:
+    """Where the series is fresh, under whatever labels. A set of labels that was replaced lives on for minutes."""
+    return f"count by (namespace, pod, exported_namespace, exported_pod) (time() - timestamp({series}) <= {most:g})"
 
 
 def series_verdict(

@@ -275,9 +275,8 @@ class Chain:
             found = self.samples(rules.age_query(chosen.series, chosen.namespace, self.ready))
             ages = {labels.get("pod", ""): age for labels, age in found}
             missing = any(name not in ages for name in self.ready)
-            elsewhere = (
-                [labels for labels, _count in self.samples(rules.labels_query(chosen.series))] if missing else []
-            )
+            query = rules.labels_query(chosen.series, chosen.most_age)
+            elsewhere = [labels for labels, _count in self.samples(query)] if missing else []
         except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:

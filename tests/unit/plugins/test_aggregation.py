@@ -1,4 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from dataclasses import replace
+
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import aggregation as rules
 
@@ -127,3 +129,16 @@ def test_findings_of(services, names, required, statuses):
     probes = {entry.name: rules.Probe(200) for entry in services if entry.service}
     findings = rules.findings_of(("present", ""), services, probes, names, required)
     assert [finding.status for finding in findings] == statuses
+
+
+def test_what_follows_from_missing_flags_has_no_remedy_of_its_own():
+    broken = service("False", "FailedDiscoveryCheck", "bad status from https://10.0.0.1:443/apis/x: 403")
+    other = replace(broken, name="v1.other", reason="MissingEndpoints")
+    probes = {name: rules.Probe(503) for name in (broken.name, "v1.other")}
+    trust, followed, own = rules.findings_of(("absent", ""), [broken, other], probes)
+    assert (trust.status, trust.check) == ("failed", "requestheader_ca")
+    assert followed.message.endswith("(follows from requestheader_ca)")
+    assert (followed.status, followed.remedy) == ("failed", "")
+    assert own.remedy
+    _trust, alone, _own = rules.findings_of(("present", ""), [broken, other], probes)
+    assert "--requestheader-client-ca-file" in alone.remedy
