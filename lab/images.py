@@ -317,6 +317,7 @@ def standin_base(cache: Path) -> Path:
         folder_layer(layer.with_suffix(".partial"), root, "./")
         shutil.rmtree(root)
         layer.with_suffix(".partial").rename(layer)
+    _remove_older(cache, "standin-base-", layer)
     return layer
 
 
@@ -345,6 +346,12 @@ def standin_images(cache: Path) -> Callable[[Path], list[Image]]:
     return images
 
 
+def _remove_older(cache: Path, prefix: str, kept: Path) -> None:
+    for old in cache.glob(f"{prefix}*.tar"):
+        if old != kept:
+            old.unlink()
+
+
 def archives(binaries: Path, cache: Path) -> list[Archive]:
     """All archives that every node of a lab needs, in the order in which they are imported."""
     busybox, traefik = Path(shutil.which("busybox") or "/bin/busybox"), Path(sys.prefix) / "bin" / "traefik"
@@ -370,8 +377,6 @@ def provide_all(binaries: Path, cache: Path) -> list[Path]:
                 work.mkdir()
                 write_archive(path, archive.images(work))
                 shutil.rmtree(work)
-            for old in cache.glob(f"{archive.name}-*.tar"):
-                if old != path:
-                    old.unlink()
+            _remove_older(cache, f"{archive.name}-", path)
         paths.append(path)
     return paths

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab, traces
 
 
@@ -35,3 +36,10 @@ def installed(lab):
     if "riva-asr" not in lab.kubectl("get", "hpa", "-n", "riva", "-o", "name", check=False):
         lab.play("site.yml")
     return lab
+
+
+@pytest.fixture(scope="module")
+def frail(installed, tmp_path_factory):
+    """A speech service to break, beside the installed one."""
+    with frail_service(installed, tmp_path_factory.mktemp("frail")) as service:
+        yield service

@@ -135,6 +135,25 @@ def test_the_apiserver_can_be_stopped_and_healed(lab):
     eventually(lambda: lab.state["api"], 60)
 
 
+def test_a_slow_apiserver_is_held_back_until_it_is_healed(lab):
+    lab.command("fault", "apiserver-slow")
+    for _ in range(5):
+        lab.kubectl("get", "nodes", check=False)
+    groups = list(Path("/sys/fs/cgroup").glob("**/speechops-lab-test/test-control-plane/slow/cpu.stat"))
+    throttled = [int(re.search(r"nr_throttled (\d+)", file.read_text())[1]) for file in groups]
+    assert max(throttled) > 0
+    lab.command("fault", "heal")
+    held = [(file.parent / "cgroup.procs").read_text() for file in groups]
+    assert not any(held)
+
+
+def test_a_hung_apiserver_answers_again_after_it_is_healed(lab):
+    lab.command("fault", "apiserver-hang")
+    assert "ok" not in lab.kubectl("get", "--raw=/readyz", "--request-timeout=2s", check=False).splitlines()
+    lab.command("fault", "heal")
+    eventually(lambda: lab.state["api"], 60)
+
+
 def test_a_fault_on_something_unknown_says_what_there_is(lab):
     done = lab.command("fault", "node-stop", "test-gpu-9", check=False)
     assert done.returncode == 2
