@@ -23,9 +23,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.speechops.riva.plugins.module_utils import protobuf
 
 try:
     import urllib3
@@ -47,6 +49,7 @@ CONNECT_SECONDS = 10
 # Longer than the apiserver waits for a backend behind it; a body that stands still this long is given up.
 READ_SECONDS = 35
 ATTEMPTS = 6
+LIST_STARTS = 5
 FIRST_PAUSE = 0.1
 PAGE = 250
 CHUNK = 1 << 18
@@ -283,9 +286,17 @@ class Cluster:
 
     def get(self, path: str, query: Mapping | None = None, listing: bool = False, text: bool = False):
         """The JSON (or text) behind a path. What may pass is tried again; the rest is an error of this file."""
+
+        def take(_response, chunks: Iterator[bytes]):
+            body = b"".join(chunks)
+            return body.decode("utf-8", "replace") if text else self.parsed(path, body)
+
+        return self.retried(lambda: self.once(path, query, take, listing))
+
+    def retried(self, ask: Callable):
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self.once(path, query, listing, text)
+                return ask()
             except ClusterError as error:
                 if not error.transient or isinstance(error, Expired | DeadlineExceeded) or attempt == ATTEMPTS:
                     raise
@@ -320,43 +331,99 @@ class Cluster:
         project: Callable[[Mapping], object] = lambda item: item,
         query: Mapping | None = None,
         page: int = PAGE,
+        fields: protobuf.Fields | None = None,
     ) -> list:
-        """All items of a collection, projected page by page, so that memory holds one page and what is kept."""
-        for start in range(3):
+        """All items of a collection as they were at one moment, projected as they come in.
+
+        Memory holds one page and what is kept; with the `fields` of a built-in kind, one item and what is kept.
+        `project` has no side effects: after a fault it sees the same items again.
+        """
+        for start in range(LIST_STARTS):
             try:
-                return list(self.pages(path, project, dict(query or {}), page))
-            except Expired:
-                if start == 2:
+                return self.read_pages(path, project, dict(query or {}), page, fields)
+            except Expired as error:
+                if start == LIST_STARTS - 1:
                     raise
+                self.pause(None, start + 1, error)
         raise AssertionError("unreachable")
 
-    def pages(self, path: str, project: Callable, query: dict, page: int) -> Iterator:
+    def read_pages(self, path: str, project: Callable, query: dict, page: int, fields: protobuf.Fields | None) -> list:
         query["limit"] = page
+        found: list = []
+        version = None
+        read = partial(self.read_page, path, query, project, fields)
         while True:
-            answer = self.get(path, query, listing=True)
-            items = answer.get("items") if isinstance(answer, dict) else False
-            if items is None:
-                items = []
-            if not isinstance(items, list):
-                raise BadAnswer(f"{path} answered with no list", "check what answers at the API server's address")
-            for item in items:
-                if isinstance(item, dict) and (kept := project(item)) is not None:
-                    yield kept
-            metadata = answer.get("metadata")
-            token = metadata.get("continue") if isinstance(metadata, dict) else None
-            del answer, items
-            if not token:
-                return
-            query["continue"] = token
+            kept, metadata = self.retried(read)
+            # An apiserver behind the same address may not know the token's moment, and must not answer with another.
+            if version not in (None, metadata.get("resourceVersion")):
+                raise Expired(f"{path}: the pages of the list are of different moments", "try again")
+            version = metadata.get("resourceVersion")
+            found += kept
+            if not metadata.get("continue"):
+                return found
+            query["continue"] = metadata["continue"]
 
-    def once(self, path: str, query: Mapping | None = None, listing: bool = False, text: bool = False):
-        """One request, no retry."""
+    def read_page(
+        self, path: str, query: Mapping, project: Callable, fields: protobuf.Fields | None
+    ) -> tuple[list, Mapping]:
+        """(what is kept of the items, metadata of the list) of one page, whole or not at all."""
+
+        def take(response, chunks: Iterator[bytes]) -> tuple[list, Mapping]:
+            metadata: dict = {}
+            if fields is not None and protobuf.CONTENT_TYPE in response.headers.get("Content-Type", ""):
+                items = protobuf.read_list(chunks, fields, metadata)
+            else:
+                items = self.json_items(path, b"".join(chunks), metadata)
+            try:
+                projected = [project(item) for item in items]
+            except protobuf.Malformed as error:
+                raise BadAnswer(
+                    f"{self.host}{path} answered with a broken list ({error})",
+                    "check what answers at that address (a proxy?)",
+                    "NotWhole",
+                    200,
+                ) from error
+            return [kept for kept in projected if kept is not None], metadata
+
+        accept = "application/json" if fields is None else f"{protobuf.CONTENT_TYPE},application/json"
+        return self.once(path, query, take, True, accept)
+
+    def json_items(self, path: str, body: bytes, metadata: dict) -> Iterator[Mapping]:
+        answer = self.parsed(path, body)
+        items = answer.get("items", ()) if isinstance(answer, dict) else False
+        items = () if items is None else items
+        if not isinstance(items, list | tuple):
+            raise BadAnswer(f"{path} answered with no list", "check what answers at the API server's address")
+        if isinstance(answer.get("metadata"), dict):
+            metadata.update(answer["metadata"])
+        return (item for item in items if isinstance(item, dict))
+
+    def parsed(self, path: str, body: bytes):
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise BadAnswer(
+                f"{self.host}{path} answered with something that is no JSON ({one_line(body[:80])})",
+                "check what answers at that address (a proxy, a login page?)",
+                "NotJson",
+                200,
+            ) from error
+
+    def once(
+        self,
+        path: str,
+        query: Mapping | None,
+        take: Callable,
+        listing: bool = False,
+        accept: str = "application/json",
+    ):
+        """One request, no retry. `take` makes the result of the answer and the pieces of its body."""
         left = self.deadline.left()
         if left <= 0:
             raise self.too_late("nothing was asked any more")
         headers, fields = self.request_headers(), list((query or {}).items())
         if "Accept" not in headers:
-            headers["Accept"] = "application/json"
+            headers["Accept"] = accept
         self.client.update_params_for_auth(headers, fields, ["BearerToken"])
         url = self.host + quote(path, safe="/:*~")
         if fields:
@@ -372,30 +439,23 @@ class Cluster:
                 preload_content=False,
                 redirect=False,
             )
-            try:
-                body = self.body_of(response)
-            except BaseException:
-                response.close()
-                raise
-            response.release_conn()
-        except ClusterError:
-            raise
         except Exception as error:
             raise self.connection_error(error, path) from error
-        self.date = response.headers.get("Date") or self.date
-        if response.status != 200:
-            raise self.http_error(response, body, path, listing)
-        if text:
-            return body.decode("utf-8", "replace")
         try:
-            return json.loads(body)
-        except ValueError as error:
-            raise BadAnswer(
-                f"{self.host}{path} answered with something that is no JSON ({one_line(body[:80])})",
-                "check what answers at that address (a proxy, a login page?)",
-                "NotJson",
-                200,
-            ) from error
+            chunks = self.chunks_of(response, path)
+            if response.status != 200:
+                raise self.http_error(response, b"".join(chunks), path, listing)
+            result = take(response, chunks)
+            # To its very end, or the connection can't serve the next request.
+            for _rest in chunks:
+                pass
+        except BaseException:
+            # What is left of the answer would be read as the next one's beginning.
+            response.close()
+            raise
+        response.release_conn()
+        self.date = response.headers.get("Date") or self.date
+        return result
 
     def request_headers(self) -> urllib3.HTTPHeaderDict:
         """The headers of one request; a list (Impersonate-Group) becomes one header for each value."""
@@ -405,18 +465,20 @@ class Cluster:
                 headers.add(name, single)
         return headers
 
-    def body_of(self, response) -> bytes:
-        """The whole body; a trickle can't outlive the deadline, as a time limit per read would let it."""
+    def chunks_of(self, response, path: str) -> Iterator[bytes]:
+        """The body piece by piece; a trickle can't outlive the deadline, as a time limit per read would let it."""
         # read1 returns what is there; read waits until its amount is full. urllib3 before 2.1 has read only.
         read = getattr(response, "read1", None) or response.read
-        parts = []
         while True:
-            part = read(CHUNK)
+            try:
+                part = read(CHUNK)
+            except Exception as error:
+                raise self.connection_error(error, path) from error
             if not part:
-                return b"".join(parts)
-            parts.append(part)
+                return
             if self.deadline.passed():
                 raise self.too_late("the answer was still coming in")
+            yield part
 
     def connection_error(self, error: Exception, path: str) -> ClusterError:
         text = one_line(f"{type(error).__name__}: {error}")
@@ -486,8 +548,8 @@ def seconds_of(value: str | None) -> float | None:
 def status_message(body: bytes) -> tuple[str, str]:
     """(message, reason) of a Kubernetes Status, or the start of the text."""
     try:
-        status = json.loads(body)
-    except ValueError:
+        status = protobuf.read_status(body) if body.startswith(protobuf.MAGIC) else json.loads(body)
+    except (ValueError, RecursionError):
         return one_line(body[:200].decode("utf-8", "replace")), ""
     if isinstance(status, dict):
         return one_line(status.get("message") or status.get("error") or ""), str(status.get("reason") or "")

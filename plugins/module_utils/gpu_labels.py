@@ -10,11 +10,12 @@ text, written by someone else: what does not parse counts as absent, never as me
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
+from ansible_collections.speechops.riva.plugins.module_utils import protobuf
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
     FAILED,
     OK,
@@ -32,6 +33,8 @@ FAMILIES = ("volta", "turing", "ampere", "ada-lovelace", "hopper", "blackwell", 
 
 # NFD labels every PCI device of class 0300 or 0302 by its vendor; 10de is NVIDIA.
 NFD_PREFIX = "feature.node.kubernetes.io/"
+PCI_PREFIX = f"{NFD_PREFIX}pci-"
+TIMESTAMP = "nvidia.com/gfd.timestamp"
 NFD_NVIDIA = re.compile(r"feature\.node\.kubernetes\.io/pci-(?:03[0-9a-f]{2}_)?10de(?:_[0-9a-f_]+)?\.present")
 
 # The GPU Operator names the container so, the device plugin's chart with -ctr at its end. The chart's pods carry the
@@ -200,9 +203,9 @@ def read_labels(labels: Mapping) -> Gpus:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
-    """What of a node object the rules need; the rest is dropped page by page."""
+    """What of a node object the rules need; the rest is dropped as it comes in."""
 
     name: str
     labels: Mapping = field(default_factory=dict)
@@ -211,32 +214,86 @@ class Node:
     ready: str = "Unknown"
     allocatable: Mapping = field(default_factory=dict)
     capacity: Mapping = field(default_factory=dict)
+    labelled: int | None = None  # When GFD wrote the labels, in seconds of the epoch.
+    gpus: Gpus | None = None
 
-    @property
-    def gpus(self) -> Gpus:
-        return read_labels(self.labels)
+    def __post_init__(self) -> None:
+        if self.gpus is None:
+            object.__setattr__(self, "gpus", read_labels(self.labels))
 
 
-def project_node(item: Mapping) -> Node:
-    """A node without its 30 KB of images and conditions. Anything may be missing or null."""
+def kept_labels(labels: object) -> dict:
+    """The labels that the rules read: NVIDIA's, NFD's of NVIDIA devices, and one more of NFD as a sign that it runs.
+
+    The time of GFD's last run is kept apart: it differs on each node.
+    """
+    kept: dict = {}
+    sign = False
+    for key, value in mapping(labels).items():
+        key = str(key)
+        if key.startswith(PCI_PREFIX):
+            kept[key] = value
+        elif key.startswith(NFD_PREFIX):
+            if not sign:
+                kept[key] = value
+            sign = True
+        elif key.startswith(PREFIX) and key != TIMESTAMP:
+            kept[key] = value
+    return kept
+
+
+def node_fields() -> protobuf.Fields:
+    """What project_node reads, for a list in protobuf form."""
+    return protobuf.node_fields((PREFIX, PCI_PREFIX), NFD_PREFIX, PREFIX)
+
+
+def pod_fields(resource: str) -> protobuf.Fields:
+    """What project_pod reads, for a list in protobuf form."""
+    return protobuf.pod_fields(resource)
+
+
+def project_node(item: Mapping, known: dict | None = None) -> Node:
+    """A node without its 30 KB of images and conditions. Anything may be missing or null.
+
+    Nodes that differ in nothing but their names share what `known` holds, so that 20,000 of them take little memory.
+    """
     metadata, spec, status = (mapping(item.get(key)) for key in ("metadata", "spec", "status"))
     ready = "Unknown"
     for condition in sequence(status.get("conditions")):
         if mapping(condition).get("type") == "Ready":
             ready = str(mapping(condition).get("status") or "Unknown")
-    return Node(
-        name=str(metadata.get("name") or "?"),
-        labels={
-            str(key): value
-            for key, value in mapping(metadata.get("labels")).items()
-            if str(key).startswith((PREFIX, NFD_PREFIX))
-        },
-        taints=tuple(taint for taint in sequence(spec.get("taints")) if isinstance(taint, Mapping)),
-        unschedulable=spec.get("unschedulable") is True,
-        ready=ready,
-        allocatable=nvidia_only(status.get("allocatable")),
-        capacity=nvidia_only(status.get("capacity")),
+    parts = (
+        kept_labels(metadata.get("labels")),
+        tuple(
+            {key: taint[key] for key in ("key", "value", "effect") if key in taint}
+            for taint in sequence(spec.get("taints"))
+            if isinstance(taint, Mapping)
+        ),
+        spec.get("unschedulable") is True,
+        ready,
+        nvidia_only(status.get("allocatable")),
+        nvidia_only(status.get("capacity")),
     )
+    name = str(metadata.get("name") or "?")
+    labelled = as_int(mapping(metadata.get("labels")).get(TIMESTAMP))
+    if known is None:
+        return Node(name, *parts, labelled)
+    labels, taints, unschedulable, _ready, allocatable, capacity = parts
+    key = (
+        tuple(labels.items()),
+        tuple(tuple(taint.items()) for taint in taints),
+        (unschedulable, ready),
+        tuple(allocatable.items()),
+        tuple(capacity.items()),
+    )
+    try:
+        same = known.get(key)
+    except TypeError:  # A list or a mapping where text belongs.
+        return Node(name, *parts, labelled)
+    if same is None:
+        same = known[key] = Node(name, *parts)
+    parts = (same.labels, same.taints, unschedulable, same.ready, same.allocatable, same.capacity)
+    return Node(name, *parts, labelled, same.gpus)
 
 
 def nvidia_only(resources: object) -> dict:
@@ -244,9 +301,10 @@ def nvidia_only(resources: object) -> dict:
 
 
 def offered(resources: Mapping, resource: str) -> int:
-    """How many of a resource; what is absent, negative or unreadable is zero."""
-    number = as_int(resources.get(resource))
-    return max(number or 0, 0)
+    """How many of a resource; what is absent, negative or unreadable is zero. 2000 is written `2k`."""
+    text = str(resources.get(resource)).strip()
+    number = as_int(text.removesuffix("k"))
+    return max(number or 0, 0) * (1000 if text.endswith("k") else 1)
 
 
 def gpu_resources(resources: Mapping) -> dict[str, int]:
@@ -543,7 +601,7 @@ def discovery_node(pod: Mapping) -> str | None:
     return str(spec["nodeName"]) if any(str(name).startswith(DISCOVERY) for name in names) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One node against the requirement."""
 
@@ -577,10 +635,29 @@ class Verdict:
         }
 
 
+def judge_all(nodes: Iterable[Node], wanted: Requirement, used: Mapping[str, int] | None = None) -> list[Verdict]:
+    """The verdict on each node. Nodes that share their parts (see project_node) are judged once."""
+    known: dict[tuple, Verdict] = {}
+    verdicts = []
+    for node in nodes:
+        key = tuple(
+            id(part)
+            for part in (node.labels, node.taints, node.unschedulable, node.ready, node.allocatable, node.capacity)
+        )
+        same = known.get(key)
+        if same is None:
+            same = known[key] = judge(node, wanted, used)
+        verdicts.append(Verdict(node, same.reasons, same.gpus, free_of(node, same.gpus, used)))
+    return verdicts
+
+
+def free_of(node: Node, amount: int, used: Mapping[str, int] | None) -> int | None:
+    return None if used is None else max(amount - used.get(node.name, 0), 0)
+
+
 def judge(node: Node, wanted: Requirement, used: Mapping[str, int] | None = None) -> Verdict:
     amount = offered(node.allocatable, wanted.resource)
-    free = None if used is None else max(amount - used.get(node.name, 0), 0)
-    return Verdict(node, tuple(reasons_against(node, wanted)), amount, free)
+    return Verdict(node, tuple(reasons_against(node, wanted)), amount, free_of(node, amount, used))
 
 
 def fitting_pods(verdicts: Iterable[Verdict], gpus_per_pod: int) -> int:
@@ -627,26 +704,43 @@ def findings_of(
         findings.append(
             amount_finding("fitting_pods", wanted.resource, what, fit, wanted.min_fitting_pods, "min_fitting_pods")
         )
-    singles = [node_finding(verdict, met) for verdict in seen if not verdict.matches]
-    singles += [finding for verdict in matching for finding in doubts(verdict, wanted)]
+    return findings + capped(single_findings(seen, matching, met, wanted, discovered), MOST_NODE_FINDINGS)
+
+
+def single_findings(
+    seen: Sequence[Verdict],
+    matching: Sequence[Verdict],
+    met: bool,
+    wanted: Requirement,
+    discovered: Collection[str] | None,
+) -> Iterator[Finding]:
+    """What is to be said of each node."""
+    for verdict in seen:
+        if not verdict.matches:
+            yield node_finding(verdict, met)
+    for verdict in matching:
+        yield from doubts(verdict, wanted)
     if discovered is not None:
-        singles += [
-            old_labels(verdict.node)
-            for verdict in seen
-            if not without_labels(verdict.node) and verdict.node.name not in discovered
-        ]
-    return findings + capped(singles, MOST_NODE_FINDINGS)
+        for verdict in seen:
+            if not without_labels(verdict.node) and verdict.node.name not in discovered:
+                yield old_labels(verdict.node)
 
 
-def capped(findings: list[Finding], most: int) -> list[Finding]:
-    """The first findings, the worst first, and one line that counts the rest."""
-    if len(findings) <= most:
-        return findings
-    ordered = sorted(findings, key=lambda finding: -SEVERITY.index(finding.status))
-    rest = ordered[most:]
+def capped(findings: Iterable[Finding], most: int) -> list[Finding]:
+    """The first findings, the worst first, and one line that counts the rest. Never holds more than it may need."""
+    kept: dict[str, list[Finding]] = {status: [] for status in reversed(SEVERITY)}
+    total = 0
+    for finding in findings:
+        total += 1
+        if len(kept[finding.status]) <= most:
+            kept[finding.status].append(finding)
+    ordered = [finding for group in kept.values() for finding in group]
+    if total <= most:
+        return ordered
+    first = ordered[most]
     return [
         *ordered[:most],
-        Finding(rest[0].check, "other nodes", rest[0].status, f"{len(rest)} more findings are not listed"),
+        Finding(first.check, "other nodes", first.status, f"{total - most} more findings are not listed"),
     ]
 
 
@@ -705,8 +799,8 @@ def doubts(verdict: Verdict, wanted: Requirement) -> list[Finding]:
 
 def old_labels(node: Node) -> Finding:
     """Labels that nobody keeps right any more."""
-    written = as_int(label(node.labels, "gfd.timestamp"))
-    since = f" of {datetime.fromtimestamp(written, UTC):%Y-%m-%d %H:%M} UTC" if 0 < (written or 0) < 1 << 36 else ""
+    written = node.labelled or 0
+    since = f" of {datetime.fromtimestamp(written, UTC):%Y-%m-%d %H:%M} UTC" if 0 < written < 1 << 36 else ""
     return Finding(
         "gpu_labels",
         node.name,

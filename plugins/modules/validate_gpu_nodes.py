@@ -291,6 +291,7 @@ fitting_pods:
 """
 
 from collections import Counter
+from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels
@@ -349,32 +350,40 @@ def requirement(params):
     )
 
 
+def project_pod(pod, resource, own):
+    """(node and GPUs held there, node on which GPU Feature Discovery runs), None where a pod has neither."""
+    held, node = gpu_labels.project_pod(pod, resource, own), gpu_labels.discovery_node(pod)
+    return (held, node) if held or node else None
+
+
 def read_pods(cluster, resource, own):
     """(GPUs held on each node, nodes on which GPU Feature Discovery runs)."""
+    pods = cluster.list_all(
+        "/api/v1/pods",
+        partial(project_pod, resource=resource, own=own),
+        {"fieldSelector": LIVE_PODS},
+        fields=gpu_labels.pod_fields(resource),
+    )
     used, discovered = Counter(), set()
-
-    def add(pod):
-        held = gpu_labels.project_pod(pod, resource, own)
+    for held, node in pods:
         if held:
             used[held[0]] += held[1]
-        node = gpu_labels.discovery_node(pod)
         if node:
             discovered.add(node)
-
-    cluster.list_all("/api/v1/pods", add, {"fieldSelector": LIVE_PODS})
     return used, discovered
 
 
 def examine(cluster, params, wanted):
     selector = ",".join(f"{key}={value}" for key, value in params["node_selector"].items())
     query = {"labelSelector": selector} if selector else {}
-    nodes = cluster.list_all("/api/v1/nodes", gpu_labels.project_node, query)
+    project = partial(gpu_labels.project_node, known={})
+    nodes = cluster.list_all("/api/v1/nodes", project, query, fields=gpu_labels.node_fields())
     used = discovered = None
     if wanted.asks_for_free or params["check_discovery"]:
         used, discovered = read_pods(cluster, wanted.resource, params["count_as_free"])
     used = used if wanted.asks_for_free else None
     discovered = discovered if params["check_discovery"] else None
-    verdicts = [gpu_labels.judge(node, wanted, used) for node in nodes]
+    verdicts = gpu_labels.judge_all(nodes, wanted, used)
     matching = [verdict for verdict in verdicts if verdict.matches]
     shown = [verdict for verdict in verdicts if verdict.matches or gpu_labels.sees_gpu(verdict.node)]
     shown.sort(key=lambda verdict: (not verdict.matches, verdict.node.name))

@@ -3,6 +3,7 @@
 
 import importlib
 import json
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from hypothesis import settings
+
+# The same examples at each run; HYPOTHESIS_PROFILE=search looks for new ones, many more.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("search", max_examples=5000, database=None, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 MODULES = "ansible_collections.speechops.riva.plugins.modules"
 

@@ -141,7 +141,7 @@ def test_a_trickling_body_ends_at_the_deadline(api):
 
     cluster = connect(api.url, seconds=0.3)
     with pytest.raises(door.DeadlineExceeded, match="still coming in"):
-        cluster.body_of(Slow())
+        list(cluster.chunks_of(Slow(), "/x"))
 
 
 def test_nobody_listens(api):
