@@ -1,0 +1,12 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A replay of the scaling loop: what a rule would do with a given load, without a cluster.
+
+hpa         the controller's algorithm, rule by rule
+prometheus  scraped counters, and the PromQL functions that the rules use
+service     one pod: chunks that wait for batches, and the limit of streams
+traces      streams that come and go
+rules       the rules that are compared
+replay      all of it over time
+recorded    a run of the lab, to hold the replay against
+report      table, JSON, picture
+"""
