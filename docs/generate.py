@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jinja2
@@ -62,9 +63,10 @@ def load(path: Path) -> dict:
 
 
 def markup(text: str | list) -> str:
-    """One line of Markdown of a text, or of a list of sentences; a bar would end a table's cell."""
-    text = " ".join(text) if isinstance(text, list) else text
-    return " ".join(text.split()).replace("|", "\\|")
+    """One line of Markdown of a text in Ansible's markup, or of a list of such; a bar would end a table's cell."""
+    line = " ".join(" ".join(text if isinstance(text, list) else [text]).split())
+    line = re.sub(r"\bO\((\w+)=(\w+)\)", r"`\1: \2`", line)
+    return re.sub(r"\b[CVO]\(([^()]*)\)", r"`\1`", line).replace("|", "\\|")
 
 
 def shown_type(option: dict) -> str:
