@@ -109,9 +109,11 @@ class Browser:
             media="print" if print_out else "",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
         )
+        # The answer to Page.navigate may come while the page before is still there.
+        self.value("window.pageBefore = true")
         self.ask("Page.navigate", url=path.resolve().as_uri())
         deadline = time.monotonic() + SECONDS
-        while self.value("document.readyState + location.protocol") != "completefile:":
+        while not self.value("document.readyState === 'complete' && !window.pageBefore"):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{path} did not load in {SECONDS} s")
             time.sleep(0.05)
