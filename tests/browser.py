@@ -51,6 +51,7 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": self._profile},
             pass_fds=(3, 4),
             preexec_fn=hand_over,
         )
