@@ -9,13 +9,16 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 60}]
 
-.PHONY: help setup lab lab-down lab-status site verify load-test demo lint unit integration test clean
+.PHONY: help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit integration test clean
 
 help:  ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup:  ## install what is needed: Debian or Ubuntu packages, and Python packages into .venv
 	@lab/setup.sh
+
+setup-tests:
+	@lab/setup.sh tests
 
 lab: setup  ## bring the lab up
 	$(BIN)/python -m lab up
@@ -38,16 +41,16 @@ load-test: setup  ## load the speech service; the report lies in build/report
 demo: site load-test  ## the main job: lab, site.yml, load, 1 -> 3 -> 1 replicas, report
 	@echo "The report: $(CURDIR)/build/report/index.html"
 
-lint: setup  ## ruff, yamllint, ansible-lint, helm lint
+lint: setup-tests  ## ruff, yamllint, ansible-lint, helm lint
 	$(BIN)/ruff check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint -q
 	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
 
-unit: setup  ## unit tests
+unit: setup-tests  ## unit tests
 	$(BIN)/pytest tests/unit
 
-integration: setup  ## tests on a fresh lab named `test`, beside any other lab
+integration: setup-tests  ## tests on a fresh lab named `test`, beside any other lab
 	$(BIN)/pytest tests/integration
 
 test: lint  ## all checks, unit and integration tests

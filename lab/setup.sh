@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs what the lab needs from Debian or Ubuntu, and the Python packages into .venv. Typed again, it does nothing.
+# With the argument `tests` also what the tests look with.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,13 @@ python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
   fail "Python 3.11 or newer is needed as '$python'; name another with PYTHON=/path/to/python3"
 
+lists=lab/packages.txt
+# Ubuntu has no Chromium outside its snap store.
+[ "${1:-}" = tests ] && grep -q '^ID=debian' /etc/os-release && lists="$lists tests/packages.txt"
+
 missing=
+# shellcheck disable=SC2086
+cat $lists >"${TMPDIR:-/tmp}/speechops-packages.$$"
 while read -r program package; do
   case $program in
     '' | '#'*) continue ;;
@@ -22,7 +29,8 @@ while read -r program package; do
     *) command -v "$program" >/dev/null && continue ;;
   esac
   case " $missing " in *" $package "*) ;; *) missing="$missing $package" ;; esac
-done <lab/packages.txt
+done <"${TMPDIR:-/tmp}/speechops-packages.$$"
+rm -f "${TMPDIR:-/tmp}/speechops-packages.$$"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
 if [ -n "$missing" ]; then
