@@ -15,6 +15,7 @@ variables); the requests are sent on the client's own connection pool and read a
 - urllib3 would sleep through Retry-After by itself, past every deadline: its retries are off.
 """
 
+import base64
 import copy
 import json
 import os
@@ -49,6 +50,7 @@ CONNECT_SECONDS = 10
 # Longer than the apiserver waits for a backend behind it; a body that stands still this long is given up.
 READ_SECONDS = 35
 ATTEMPTS = 6
+MOST_SILENCES = 2
 LIST_STARTS = 5
 FIRST_PAUSE = 0.1
 PAGE = 250
@@ -294,17 +296,19 @@ class Cluster:
         return self.retried(lambda: self.once(path, query, take, listing))
 
     def retried(self, ask: Callable):
-        for attempt in range(1, ATTEMPTS + 1):
+        errors: list[ClusterError] = []
+        while True:
             try:
                 return ask()
             except ClusterError as error:
-                if not error.transient or isinstance(error, Expired | DeadlineExceeded) or attempt == ATTEMPTS:
+                errors.append(error)
+                if not error.transient or isinstance(error, Expired | DeadlineExceeded):
                     raise
                 # A silence of half a minute is not asked for six times.
-                if isinstance(error, Silent) and attempt >= 2:
-                    raise
-                self.pause(getattr(error, "retry_after", None), attempt, error)
-        raise AssertionError("unreachable")
+                silences = sum(isinstance(entry, Silent) for entry in errors)
+                if len(errors) == ATTEMPTS or silences == MOST_SILENCES:
+                    raise usual(errors) from error
+                self.pause(getattr(error, "retry_after", None), len(errors), error)
 
     def pause(self, retry_after: float | None, attempt: int, error: ClusterError) -> None:
         seconds = retry_after if retry_after is not None else FIRST_PAUSE * 2 ** (attempt - 1)
@@ -330,7 +334,7 @@ class Cluster:
         path: str,
         project: Callable[[Mapping], object] = lambda item: item,
         query: Mapping | None = None,
-        page: int = PAGE,
+        page: int | None = None,
         fields: protobuf.Fields | None = None,
     ) -> list:
         """All items of a collection as they were at one moment, projected as they come in.
@@ -340,7 +344,7 @@ class Cluster:
         """
         for start in range(LIST_STARTS):
             try:
-                return self.read_pages(path, project, dict(query or {}), page, fields)
+                return self.read_pages(path, project, dict(query or {}), page or PAGE, fields)
             except Expired as error:
                 if start == LIST_STARTS - 1:
                     raise
@@ -509,6 +513,15 @@ class Cluster:
         message, reason = status_message(body)
         where = f"{path}: {message}" if message else path
         if response.status == 401:
+            # A certificate that has expired passes the handshake and is refused here, without a word about why.
+            end = certificate_end(getattr(self.client.configuration, "cert_file", None))
+            if end and end < self.now():
+                return Unauthorized(
+                    f"the client certificate in the kubeconfig has expired ({end:%Y-%m-%d %H:%M} UTC;"
+                    f" {self.host} answers 401)",
+                    "renew it (kubeadm certs renew, or whoever gave out the kubeconfig)",
+                    reason,
+                )
             return Unauthorized(
                 f"{self.host} does not accept these credentials (401, {where})",
                 "renew the token or client certificate in the kubeconfig",
@@ -538,6 +551,33 @@ class Cluster:
             error.transient = response.status in RETRIED
         error.retry_after = seconds_of(response.headers.get("Retry-After"))
         return error
+
+
+# X.509's Validity: a sequence of two times, the second of which is the end.
+VALIDITY = re.compile(rb"\x30[\x1e\x20\x22](?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z)(\x17\x0d\d{12}|\x18\x0f\d{14})Z")
+
+
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----([\sA-Za-z0-9+/=]+)-----END")
+
+
+def certificate_end(path: str | None) -> datetime | None:
+    """When the first certificate in a PEM file ends; None where it can't be told."""
+    try:
+        with open(path or "", encoding="ascii") as file:
+            found = PEM.search(file.read())
+        found = VALIDITY.search(base64.b64decode(found.group(1))) if found else None
+        digits = found.group(1)[2:].decode() if found else ""
+        # Two digits of the year mean 1950 to 2049.
+        century = ("20" if digits[:2] < "50" else "19") if len(digits) == 12 else ""
+        return datetime.strptime(f"{century}{digits}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except (OSError, ValueError):
+        return None
+
+
+def usual(errors: list[ClusterError]) -> ClusterError:
+    """The error that came most often, of those the last: a fault on the way does not hide what the server says."""
+    kinds = [(type(error), error.status) for error in errors]
+    return max(reversed(errors), key=lambda error: kinds.count((type(error), error.status)))
 
 
 def seconds_of(value: str | None) -> float | None:

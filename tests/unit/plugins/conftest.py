@@ -7,12 +7,15 @@ import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
+set_hypothesis_home_dir(Path(__file__).resolve().parents[3] / "build" / "hypothesis")
 # The same examples at each run; HYPOTHESIS_PROFILE=search looks for new ones, many more.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.register_profile("search", max_examples=5000, database=None, deadline=None)

@@ -248,7 +248,7 @@ def test_the_environment_is_named_where_it_set_the_kubeconfig(no_environment, mo
         open_door()
 
 
-def certificate(name, days):
+def certificate(name, days, begin=10):
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -258,7 +258,7 @@ def certificate(name, days):
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=10))
+        .not_valid_before(now - datetime.timedelta(days=begin))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -288,6 +288,33 @@ def test_tls_that_fails_says_why(tmp_path, api, days, trusted, host, message):
     url = f"https://{host}:{api.server.server_address[1]}"
     with pytest.raises(door.CertificateError, match=message):
         connect(url, ca_cert=str(tmp_path / "ca.pem")).get("/x")
+
+
+@pytest.mark.parametrize(("days", "message"), [(-1, "client certificate in the kubeconfig has expired"), (1, "accept")])
+def test_an_expired_client_certificate_is_told_from_a_refused_one(tmp_path, api, days, message):
+    own, key = certificate("me", days)
+    (tmp_path / "me.crt").write_bytes(own)
+    (tmp_path / "me.key").write_bytes(key)
+    api.routes["/x"] = (401, {"message": "Unauthorized"})
+    with pytest.raises(door.Unauthorized, match=message):
+        connect(api.url, client_cert=str(tmp_path / "me.crt"), client_key=str(tmp_path / "me.key")).get("/x")
+
+
+@pytest.mark.parametrize("year", [1999, 2049, 2050, 2101])
+def test_the_end_of_a_certificate_is_read(tmp_path, year):
+    end = datetime.datetime(year, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
+    days = (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
+    file = tmp_path / "any.crt"
+    file.write_bytes(b"text before\n" + certificate("any", days, begin=20000)[0])
+    assert abs((door.certificate_end(str(file)) - end).total_seconds()) < 2
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "\u00e9"])
+def test_the_end_of_no_certificate_is_not_known(tmp_path, text):
+    (tmp_path / "any.crt").write_text(text)
+    assert door.certificate_end(str(tmp_path / "any.crt")) is None
+    assert door.certificate_end(str(tmp_path / "nowhere.crt")) is None
+    assert door.certificate_end(None) is None
 
 
 def test_a_ca_file_that_is_not_there():
