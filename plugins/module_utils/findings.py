@@ -50,6 +50,22 @@ def worst(findings: Iterable[Finding | Mapping]) -> str:
     return SEVERITY[max(ranks)] if ranks else UNKNOWN
 
 
+def unique(findings: Iterable[Finding | Mapping]) -> list[dict]:
+    """The findings without those said before: several checks that find one door shut say so once."""
+    kept: list[dict] = []
+    for finding in findings:
+        data = finding.to_dict() if isinstance(finding, Finding) else dict(finding)
+        if data not in kept:
+            kept.append(data)
+    return kept
+
+
+def document(cluster: str, findings: Iterable[Finding | Mapping]) -> dict:
+    """What was found on one cluster, for other programs."""
+    shown = unique(findings)
+    return {"cluster": cluster, "status": worst(shown), "findings": shown}
+
+
 def fails(findings: Iterable[Finding | Mapping], fail_on: str) -> bool:
     """Whether a task with this `fail_on` (failed, warning or never) has to fail."""
     if fail_on == "never":
