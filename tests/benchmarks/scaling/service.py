@@ -103,12 +103,12 @@ def serve(service: ServiceModel, arrivals: list[int]) -> list[Request]:
 
 
 @lru_cache(maxsize=8)
-def measure(service: ServiceModel, seconds: float = 40, seed: int = 1) -> Curve:
+def measure(service: ServiceModel, chunks: int = 12_000, seed: int = 1) -> Curve:
     most = int(service.saturation_streams)
     steps = np.arange(0, service.objective_ms + DELAY_STEP_MS, DELAY_STEP_MS)
     wait, p99, late = [0.0], [0.0], [np.append(np.zeros(len(steps) - 1), 1.0)]
     for streams in range(1, most + 1):
-        requests = run_batcher(service, streams, seconds, seed)
+        requests = run_batcher(service, streams, chunks / streams / service.chunks_per_stream_second, seed)
         waits = np.array([request.started_ns - request.arrived_ns for request in requests]) / NS_PER_MS
         latency = np.sort([request.finished_ns - request.arrived_ns for request in requests]) / NS_PER_MS
         wait.append(float(waits.mean()))

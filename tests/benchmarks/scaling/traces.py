@@ -53,12 +53,12 @@ class Trace:
 
 
 def burst_trace(name: str, burst_seconds: float) -> Trace:
-    """Ramp, burst, plateau, ebb: 20 streams, slowly 45, then a burst to 110, a plateau, and back to 20."""
+    """Ramp, burst, plateau, ebb: 20 streams, slowly 45, then a burst to 110, a plateau, and back to 20 for ten minutes."""
     start = 300
     end = start + burst_seconds
     return Trace(
         name,
-        ((0, 20), (120, 20), (start, 45), (end, 110), (end + 180, 110), (end + 380, 20), (end + 500, 20)),
+        ((0, 20), (120, 20), (start, 45), (end, 110), (end + 180, 110), (end + 380, 20), (end + 980, 20)),
     )
 
 

@@ -1,0 +1,118 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The rules that are compared: which metrics, targets, behaviour and limit the HPA and the pods get."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from plugins.module_utils.scaling_rules import SCRAPE_INTERVAL, window_seconds
+
+from .hpa import DEFAULT_SCALE_DOWN, DEFAULT_SCALE_UP, SYNC_SECONDS, Policy, ScalingRules
+from .service import ServiceModel, calibrated_streams
+
+POD_START_SECONDS = 4
+
+
+@dataclass(frozen=True)
+class QueueTime:
+    """Pods metric: the mean time in the queue, correct or as the article's rule has it."""
+
+    target_ms: float
+    article: bool = False
+    window: int = window_seconds()
+
+
+@dataclass(frozen=True)
+class StreamsPerPod:
+    """Pods metric: the streams of each pod."""
+
+    target: float
+
+
+@dataclass(frozen=True)
+class Demand:
+    """External metric: streams in flight and lately refused, ahead by a horizon, plus a spare; a share for each pod.
+
+    `horizon` 0 looks at now only. `spare_streams` is added to the sum; `floor_share` holds back that share of it.
+    """
+
+    streams_per_pod: float
+    horizon: float = 0
+    trend_window: int = 60
+    spare_streams: float = 0
+    spare_share: float = 0
+    # Rises below so many square roots of the streams are taken for chance.
+    rise_ignored: float = 0
+
+
+@dataclass(frozen=True)
+class Rule:
+    family: str
+    dial: float
+    metrics: tuple
+    scale_up: ScalingRules = DEFAULT_SCALE_UP
+    scale_down: ScalingRules = DEFAULT_SCALE_DOWN
+    limit: int | None = None
+    preset: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.preset or self.family} {self.dial:g}"
+
+
+ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
+PEER_STREAMS = (8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28)
+SPARES = (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5)
+PRESETS = {"economy": 0.25, "balanced": 0.75, "latency": 1.5}
+GUARD_SHARE_OF_OBJECTIVE = 0.5
+
+
+def article(target_ms: float) -> Rule:
+    """NVIDIA's article as printed: its metric, its HPA without a behaviour, no limit."""
+    return Rule("article", target_ms, (QueueTime(target_ms, article=True, window=30),))
+
+
+def peer(streams: float, limit: int | None = None) -> Rule:
+    """What other self-hosted speech charts do: streams a pod, up at once, down after 300 s."""
+    family = "peers, with a limit" if limit else "peers"
+    return Rule(family, streams, (StreamsPerPod(streams),), limit=limit)
+
+
+def horizon_seconds(load_seconds: float, scrape: float = SCRAPE_INTERVAL, sync: float = SYNC_SECONDS) -> float:
+    """From a change of demand to a pod that carries it: half a scrape, half a sync, start, and the load."""
+    return scrape / 2 + sync / 2 + POD_START_SECONDS + load_seconds
+
+
+def gentle_down(seconds: int) -> ScalingRules:
+    """Down after a calm of so many seconds; a pod or a tenth of them a minute, whichever is more."""
+    return ScalingRules((Policy("Pods", 1, 60), Policy("Percent", 10, 60)), seconds)
+
+
+def demand(service: ServiceModel, load_seconds: float, spare_pods: float, calm_seconds: int = 180) -> Rule:
+    """Ours: forecast demand plus a spare in fractions of a pod; queue time as the guard; a limit a pod."""
+    limit = calibrated_streams(service)
+    return Rule(
+        "demand",
+        spare_pods,
+        (
+            Demand(limit, horizon_seconds(load_seconds), spare_streams=spare_pods * limit),
+            QueueTime(GUARD_SHARE_OF_OBJECTIVE * service.objective_ms),
+        ),
+        scale_down=gentle_down(calm_seconds),
+        limit=limit,
+    )
+
+
+def without_forecast(rule: Rule) -> Rule:
+    """The same rule that looks at now only, to see what the forecast is worth."""
+    metrics = tuple(replace(metric, horizon=0) if isinstance(metric, Demand) else metric for metric in rule.metrics)
+    return replace(rule, family="demand, no forecast", metrics=metrics)
+
+
+def without_limit(rule: Rule) -> Rule:
+    return replace(rule, family="demand, no limit", limit=None)
+
+
+def whole(value: float) -> int:
+    return math.ceil(value)

@@ -1,0 +1,99 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The whole replay: against a recorded run of the lab, and what must hold whatever the rule."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.scaling import recorded, rules, traces
+from tests.benchmarks.scaling.replay import Cluster, Replay
+from tests.benchmarks.scaling.service import ServiceModel
+
+FIXTURE = Path(__file__).parents[2] / "fixtures/scaling/lab-4-to-46-streams.json"
+SERVICE = ServiceModel()
+SHORT = traces.Trace("short", ((0, 20), (60, 20), (90, 60), (150, 60), (240, 10), (400, 10)), warm_up=120)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return json.loads(FIXTURE.read_text())
+
+
+def run(rule, trace=SHORT, seed=0, record=False, cluster=Cluster()):
+    counts, lengths = traces.draw_streams(trace, cluster.step, seed)
+    replay = Replay(cluster, SERVICE, rule, counts, lengths, trace.warm_up, seed)
+    return replay, replay.run(record)
+
+
+# Prometheus scrapes at a moment of its own; the recording does not tell which.
+@pytest.mark.parametrize("scrape_phase", range(0, 15, 3))
+def test_recorded_lab_run_within_one_pod(recording, scrape_phase):
+    # The HPA synced 2.9 s after the start and each 15 s from then, as the samples show.
+    history = recorded.replay(recording, scrape_phase, sync_phase=2.9)
+    compared = recorded.compare(recording, history)
+    assert len(compared) > 90
+    assert max(abs(lab - replayed) for _at, lab, replayed in compared) <= 1
+    assert sum(lab != replayed for _at, lab, replayed in compared) <= 0.1 * len(compared)
+
+
+def test_recorded_lab_run_metric_and_backlog(recording):
+    history = recorded.replay(recording, scrape_phase=0, sync_phase=2.9)
+    # The latest final answer in the lab came 11.6 s after its audio.
+    assert max(entry["backlog_seconds"] for entry in history) == pytest.approx(11.6, rel=0.1)
+    # On the plateau 46 streams share three pods; the lab showed 18.4 ms to 19.0 ms in the queue.
+    plateau = [value for at, _, _, value in recording["samples"] if 156 <= at <= 190]
+    service = ServiceModel(**recording["settings"]["service"])
+    assert np.mean(service.curve.wait_ms[[15, 15, 16]]) == pytest.approx(np.mean(plateau), rel=0.1)
+
+
+def test_same_seed_same_outcome():
+    rule = rules.demand(SERVICE, 30, 1)
+    assert run(rule)[1] == run(rule)[1]
+
+
+@pytest.mark.parametrize("rule", [rules.article(10), rules.peer(14), rules.demand(SERVICE, 30, 0.5)])
+def test_what_holds_for_every_rule(rule):
+    replay, outcome = run(rule, record=True)
+    cluster = replay.cluster
+    assert all(cluster.minimum <= entry["replicas"] <= cluster.maximum for entry in outcome.history)
+    # No stream is cut: the grace is as long as the longest one.
+    assert outcome.streams_cut == 0
+    # Streams are sticky: nobody is on a pod that is gone.
+    assert not replay.active[replay.state == 0].any()
+    assert (replay.ends.sum(axis=0) == replay.active).all()
+    assert 0 <= outcome.bad <= 1
+
+
+def test_a_limit_holds():
+    rule = rules.demand(SERVICE, 30, 0)
+    replay, outcome = run(rule, traces.Trace("flood", ((0, 20), (10, 400), (60, 400)), warm_up=60))
+    assert outcome.streams_refused > 0
+    assert replay.active.max() <= rule.limit
+    assert outcome.late == 0
+
+
+def test_pods_at_their_maximum_cost_the_maximum():
+    replay, outcome = run(rules.article(0.5))
+    assert outcome.pod_seconds == pytest.approx(6 * SHORT.seconds, rel=0.01)
+    assert outcome.bad < 0.001
+
+
+def test_a_grace_that_is_too_short_cuts_streams():
+    lengths = traces.Lengths(median=300, longest=900)
+    trace = traces.Trace("ebb", ((0, 80), (60, 80), (61, 5), (900, 5)), lengths, warm_up=300)
+    _, outcome = run(rules.demand(SERVICE, 30, 0), trace, cluster=Cluster(grace_seconds=900))
+    assert outcome.streams_cut == 0
+
+
+def test_trace_has_the_wanted_number_in_flight():
+    trace = traces.TRACES["burst"]
+    # Until the ebb: streams do not end because fewer are wanted.
+    at = np.arange(0, 540, 20.0)
+    seen = np.zeros(len(at))
+    for seed in range(30):
+        counts, lengths = traces.draw_streams(trace, 0.5, seed)
+        opened = np.repeat(np.arange(len(counts)) * 0.5 - trace.warm_up, counts)
+        seen += [((opened <= now) & (opened + lengths > now)).sum() / 30 for now in at]
+    assert seen == pytest.approx(trace.wanted(at), rel=0.15, abs=3)
