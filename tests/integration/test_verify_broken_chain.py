@@ -81,15 +81,12 @@ def adapter_rule_without_match(service: Frail) -> Iterator[None]:
             rule["seriesQuery"] = rule["seriesQuery"].replace("nv_inference", "nv_other")
         data["config.yaml"] = yaml.safe_dump(config)
 
-    def start_again() -> None:
-        # The adapter reads its rules at its start only.
-        label = "app.kubernetes.io/name=prometheus-adapter"
-        service.lab.kubectl("delete", "pod", "-n", "monitoring", "-l", label, "--now")
-
-    with service.changed("configmap", "monitoring", "prometheus-adapter", change, "data"):
-        start_again()
-        yield
-    start_again()
+    try:
+        with service.changed("configmap", "monitoring", "prometheus-adapter", change, "data"):
+            service.restart_adapter()  # It reads its rules at its start only.
+            yield
+    finally:
+        service.restart_adapter()
 
 
 @contextmanager
@@ -250,12 +247,14 @@ def test_aggregation_flags_missing(frail):
         return until(look, lambda seen: [cause["check"] for cause in causes(seen)] == [check] and FLAG in str(seen))
 
     lab.up("--no-aggregation")
+    frail.restart_adapter()
     try:
         outlived = named("apiservice")
         lab.kubectl("delete", "configmap", "extension-apiserver-authentication", "-n", "kube-system")
         absent = named("requestheader_ca")
     finally:
         lab.up()
+        frail.restart_adapter()
     assert [cause["check"] for cause in causes(outlived)] == ["apiservice"], outlived["table"]
     assert FLAG in causes(outlived)[0]["remedy"]
     assert [cause["check"] for cause in causes(absent)] == ["requestheader_ca"], absent["table"]

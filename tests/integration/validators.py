@@ -18,7 +18,7 @@ from tests.integration.running_lab import RunningLab
 MODULES = "ansible_collections.speechops.riva.plugins.modules"
 
 
-def validate(name: str, lab: RunningLab, **options) -> dict:
+def validate(name: str, lab: RunningLab, /, **options) -> dict:
     """The result of one module of the collection, all findings told."""
     module = importlib.import_module(f"{MODULES}.{name}")
     arguments = {"kubeconfig": lab.kubeconfig, "fail_on": "never", "wait_timeout": 30, **options}
