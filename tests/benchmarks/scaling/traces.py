@@ -53,7 +53,7 @@ class Trace:
 
 
 def burst_trace(name: str, burst_seconds: float) -> Trace:
-    """Ramp, burst, plateau, ebb: 20 streams, slowly 45, then a burst to 110, a plateau, and back to 20 for ten minutes."""
+    """Ramp, burst, plateau, ebb: 20 streams, slowly 45, a burst to 110, a plateau, and ten minutes at 20 again."""
     start = 300
     end = start + burst_seconds
     return Trace(

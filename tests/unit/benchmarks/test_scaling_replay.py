@@ -13,6 +13,7 @@ from tests.benchmarks.scaling.service import ServiceModel
 
 FIXTURE = Path(__file__).parents[2] / "fixtures/scaling/lab-4-to-46-streams.json"
 SERVICE = ServiceModel()
+CLUSTER = Cluster()
 SHORT = traces.Trace("short", ((0, 20), (60, 20), (90, 60), (150, 60), (240, 10), (400, 10)), warm_up=120)
 
 
@@ -21,7 +22,7 @@ def recording():
     return json.loads(FIXTURE.read_text())
 
 
-def run(rule, trace=SHORT, seed=0, record=False, cluster=Cluster()):
+def run(rule, trace=SHORT, seed=0, record=False, cluster=CLUSTER):
     counts, lengths = traces.draw_streams(trace, cluster.step, seed)
     replay = Replay(cluster, SERVICE, rule, counts, lengths, trace.warm_up, seed)
     return replay, replay.run(record)
@@ -75,7 +76,7 @@ def test_a_limit_holds():
 
 
 def test_pods_at_their_maximum_cost_the_maximum():
-    replay, outcome = run(rules.article(0.5))
+    _, outcome = run(rules.article(0.5))
     assert outcome.pod_seconds == pytest.approx(6 * SHORT.seconds, rel=0.01)
     assert outcome.bad < 0.001
 
