@@ -220,17 +220,25 @@ class Replay:
         if leaving.any():
             over = leaving & (now - self.since >= cluster.grace_seconds)
             if over.any() and self.active[over].any():
-                left = self.ends[:, over].sum() * 1.0
-                self.outcome.streams_cut += int(left)
-                self.outcome.cut += left
-                self.ends[:, over] = 0
-                self.active[over] = 0
+                self._cut(now, over)
             done = leaving & (self.active == 0)
             if done.any():
                 self.state[done] = GONE
                 self.since[done] = now
                 self.known[done] = 0
                 self.backlog[done] = 0
+
+    def _cut(self, now: float, over: np.ndarray) -> None:
+        """The grace is over: streams that still run are lost, with the chunks that they had left."""
+        rows = len(self.ends)
+        number = round(now / self.cluster.step)
+        left = (np.arange(rows) - number) % rows * self.cluster.step
+        streams = self.ends[:, over].sum(axis=1)
+        if now >= self.warm_up:
+            self.outcome.streams_cut += int(streams.sum())
+            self.outcome.cut += float(streams @ left) * self.service.chunks_per_stream_second
+        self.ends[:, over] = 0
+        self.active[over] = 0
 
     def _probe(self, now: float) -> None:
         """Which pods the balancer sends new streams to: ready for a moment, and below the limit when last asked."""

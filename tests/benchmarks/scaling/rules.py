@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from plugins.module_utils.scaling_rules import SCRAPE_INTERVAL, window_seconds
 
 from .hpa import DEFAULT_SCALE_DOWN, DEFAULT_SCALE_UP, SYNC_SECONDS, Policy, ScalingRules
-from .service import ServiceModel, calibrated_streams
+from .service import ServiceModel, calibrated_streams, planned_streams
 
 POD_START_SECONDS = 4
 
@@ -34,7 +33,7 @@ class StreamsPerPod:
 class Demand:
     """External metric: streams in flight and lately refused, ahead by a horizon, plus a spare; a share for each pod.
 
-    `horizon` 0 looks at now only. `spare_streams` is added to the sum; `floor_share` holds back that share of it.
+    `horizon` 0 looks at now only. `spare_streams` and `spare_share` of the sum are added to it.
     """
 
     streams_per_pod: float
@@ -54,17 +53,17 @@ class Rule:
     scale_up: ScalingRules = DEFAULT_SCALE_UP
     scale_down: ScalingRules = DEFAULT_SCALE_DOWN
     limit: int | None = None
-    preset: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.preset or self.family} {self.dial:g}"
+        return f"{self.family} {self.dial:g}"
 
 
 ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
-PEER_STREAMS = (8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28)
-SPARES = (0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5)
-PRESETS = {"economy": 0.25, "balanced": 0.75, "latency": 1.5}
+PEER_STREAMS = (8, 9, 10, 12, 14, 16, 18, 20, 24)
+SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3)
+SPARE_SHARES = (0, 0.05, 0.1, 0.2, 0.3)
+PRESETS = {"economy": 0.5, "balanced": 1.5, "latency": 2.5}
 GUARD_SHARE_OF_OBJECTIVE = 0.5
 
 
@@ -84,24 +83,32 @@ def horizon_seconds(load_seconds: float, scrape: float = SCRAPE_INTERVAL, sync: 
     return scrape / 2 + sync / 2 + POD_START_SECONDS + load_seconds
 
 
-def gentle_down(seconds: int) -> ScalingRules:
-    """Down after a calm of so many seconds; a pod or a tenth of them a minute, whichever is more."""
-    return ScalingRules((Policy("Pods", 1, 60), Policy("Percent", 10, 60)), seconds)
+DOWN_AFTER_A_CALM = ScalingRules((Policy("Pods", 1, 30), Policy("Percent", 20, 60)), 120)
 
 
-def demand(service: ServiceModel, load_seconds: float, spare_pods: float, calm_seconds: int = 180) -> Rule:
-    """Ours: forecast demand plus a spare in fractions of a pod; queue time as the guard; a limit a pod."""
-    limit = calibrated_streams(service)
+def demand(service: ServiceModel, load_seconds: float, spare_pods: float) -> Rule:
+    """Ours: forecast demand plus a spare in fractions of a pod; queue time as the guard; a limit a pod.
+
+    The HPA plans with a little less than a pod can carry; the limit is all that it can carry.
+    """
+    planned = planned_streams(service)
     return Rule(
         "demand",
         spare_pods,
         (
-            Demand(limit, horizon_seconds(load_seconds), spare_streams=spare_pods * limit),
+            Demand(planned, horizon_seconds(load_seconds), spare_streams=spare_pods * planned, rise_ignored=1),
             QueueTime(GUARD_SHARE_OF_OBJECTIVE * service.objective_ms),
         ),
-        scale_down=gentle_down(calm_seconds),
-        limit=limit,
+        scale_down=DOWN_AFTER_A_CALM,
+        limit=calibrated_streams(service),
     )
+
+
+def large_demand(service: ServiceModel, load_seconds: float, spare_share: float) -> Rule:
+    """The same for a service of hundreds of pods: the spare is a share of the demand, and at least half a pod."""
+    rule = demand(service, load_seconds, 0.5)
+    first = replace(rule.metrics[0], spare_share=spare_share)
+    return replace(rule, dial=spare_share, metrics=(first, *rule.metrics[1:]))
 
 
 def without_forecast(rule: Rule) -> Rule:
@@ -112,7 +119,3 @@ def without_forecast(rule: Rule) -> Rule:
 
 def without_limit(rule: Rule) -> Rule:
     return replace(rule, family="demand, no limit", limit=None)
-
-
-def whole(value: float) -> int:
-    return math.ceil(value)

@@ -117,11 +117,14 @@ def measure(service: ServiceModel, chunks: int = 12_000, seed: int = 1) -> Curve
     return Curve(np.array(wait), np.array(p99), np.array(late))
 
 
-def calibrated_streams(service: ServiceModel, most_utilisation: float = 0.95) -> int:
-    """The streams that a pod can promise: 99 of 100 chunks within the objective, and a little below saturation."""
-    curve = service.curve
-    fitting = np.flatnonzero(curve.p99_ms <= service.objective_ms)
-    return int(min(fitting.max(), most_utilisation * service.saturation_streams))
+def calibrated_streams(service: ServiceModel) -> int:
+    """The most streams with which a pod answers 99 of 100 chunks within the objective, below saturation."""
+    return int(np.flatnonzero(service.curve.p99_ms <= service.objective_ms).max())
+
+
+def planned_streams(service: ServiceModel, most_utilisation: float = 0.95) -> int:
+    """What to plan with: never more than 95 % of saturation."""
+    return int(min(calibrated_streams(service), most_utilisation * service.saturation_streams))
 
 
 def fluid_step(

@@ -2,6 +2,7 @@
 """The whole replay: against a recorded run of the lab, and what must hold whatever the rule."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,16 @@ def test_pods_at_their_maximum_cost_the_maximum():
     assert outcome.bad < 0.001
 
 
-def test_a_grace_that_is_too_short_cuts_streams():
-    lengths = traces.Lengths(median=300, longest=900)
-    trace = traces.Trace("ebb", ((0, 80), (60, 80), (61, 5), (900, 5)), lengths, warm_up=300)
-    _, outcome = run(rules.demand(SERVICE, 30, 0), trace, cluster=Cluster(grace_seconds=900))
-    assert outcome.streams_cut == 0
+@pytest.mark.parametrize(("grace", "cut"), [(900, False), (10, True)])
+def test_a_grace_that_is_too_short_cuts_streams(grace, cut):
+    # Lengths in the replay end with the longest that the grace allows; so draw them for 900 s, and drain for less.
+    trace = traces.Trace("ebb", ((0, 80), (60, 80), (61, 5), (900, 5)), traces.Lengths(median=100), warm_up=300)
+    counts, lengths = traces.draw_streams(trace, CLUSTER.step, 0)
+    replay = Replay(CLUSTER, SERVICE, rules.demand(SERVICE, 30, 0), counts, lengths, trace.warm_up, 0)
+    replay.cluster = replace(CLUSTER, grace_seconds=grace)
+    outcome = replay.run()
+    assert (outcome.streams_cut > 0) is cut
+    assert (outcome.cut > 0) is cut
 
 
 def test_trace_has_the_wanted_number_in_flight():

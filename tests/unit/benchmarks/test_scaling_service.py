@@ -12,6 +12,7 @@ from tests.benchmarks.scaling.service import (
     ServiceModel,
     calibrated_streams,
     fluid_step,
+    planned_streams,
     run_batcher,
     serve,
 )
@@ -75,9 +76,9 @@ def test_backlog_is_seconds_of_work():
     assert late[0] > 0
 
 
-@pytest.mark.parametrize(("service", "streams"), [(SERVICES[0], 28), (SERVICES[1], 20)])
-def test_calibrated_streams(service, streams):
-    assert calibrated_streams(service) == streams
+@pytest.mark.parametrize(("service", "streams"), [(SERVICES[0], (30, 28)), (SERVICES[1], (21, 20))])
+def test_calibrated_and_planned_streams(service, streams):
+    assert (calibrated_streams(service), planned_streams(service)) == streams
 
 
 def test_objective_limits_the_calibrated_streams():
