@@ -106,6 +106,8 @@ class Replay:
             self._create(-1e6)
         self.state[self.state == STARTING] = SERVING
         self.ready_at[self.state == SERVING] = -1e6
+        # Whether any pod is starting, loading or draining.
+        self.moving = False
         self._reroute()
 
     def run(self, record: bool = False) -> Outcome:
@@ -114,7 +116,8 @@ class Replay:
             now = number * step
             counted = now >= self.warm_up
             self._end_streams(number)
-            self._move_pods(now)
+            if self.moving:
+                self._move_pods(now)
             self._probe(now)
             if arriving:
                 self._admit(number, int(arriving), counted)
@@ -228,6 +231,8 @@ class Replay:
                 self.known[done] = 0
                 self.backlog[done] = 0
 
+        self.moving = bool(((self.state != GONE) & (self.state != SERVING)).any())
+
     def _cut(self, now: float, over: np.ndarray) -> None:
         """The grace is over: streams that still run are lost, with the chunks that they had left."""
         rows = len(self.ends)
@@ -258,6 +263,7 @@ class Replay:
         self.known[:] = 0
 
     def _scale(self, now: float, wanted: int) -> None:
+        self.moving = True
         alive = np.flatnonzero((self.state != GONE) & (self.state != DRAINING))
         for _ in range(wanted - len(alive)):
             self._create(now)

@@ -42,7 +42,7 @@ class Trace:
     name: str
     points: tuple[tuple[float, float], ...]
     lengths: Lengths = Lengths()
-    warm_up: float = 600
+    warm_up: float = 300
 
     @property
     def seconds(self) -> float:

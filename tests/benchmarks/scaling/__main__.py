@@ -1,0 +1,110 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""python -m tests.benchmarks.scaling --seeds 20: replay all rules on all traces; table, JSON and picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from . import report, rules, traces
+from .replay import Cluster, Replay
+from .service import ServiceModel, calibrated_streams, planned_streams
+
+JSON = Path("build/bench/scaling.json")
+PICTURE = Path("build/bench/scaling.png")
+SERVICE = ServiceModel()
+DAY_CLUSTER = Cluster(minimum=20, maximum=1000, step=1.0)
+DAY_PEAK_STREAMS = 18_000
+
+
+def burst_rules(load_seconds: float) -> list[rules.Rule]:
+    limit = calibrated_streams(SERVICE)
+    return [
+        *(rules.article(target) for target in rules.ARTICLE_TARGETS_MS),
+        *(rules.peer(streams) for streams in rules.PEER_STREAMS),
+        *(rules.peer(streams, limit) for streams in rules.PEER_STREAMS),
+        *(rules.demand(SERVICE, load_seconds, spare) for spare in rules.SPARES),
+        *(rules.without_forecast(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 0.5, 1, 1.5, 2, 3)),
+        *(rules.without_limit(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1, 2, 3)),
+    ]
+
+
+def day_rules(load_seconds: float) -> list[rules.Rule]:
+    limit = calibrated_streams(SERVICE)
+    return [
+        *(rules.article(target) for target in (0.5, 10)),
+        *(rules.peer(streams) for streams in (20, 24)),
+        rules.peer(20, limit),
+        *(rules.large_demand(SERVICE, load_seconds, share) for share in rules.SPARE_SHARES),
+    ]
+
+
+def measure(
+    chosen: list[rules.Rule], trace: traces.Trace, cluster: Cluster, seeds: int, progress: bool
+) -> list[report.Point]:
+    """Every rule sees the same streams: a seed draws them once."""
+    drawn = [traces.draw_streams(trace, cluster.step, seed) for seed in range(seeds)]
+    points = []
+    for rule in chosen:
+        started = time.monotonic()
+        outcomes = [
+            Replay(cluster, SERVICE, rule, counts, lengths, trace.warm_up, seed).run()
+            for seed, (counts, lengths) in enumerate(drawn)
+        ]
+        found = report.point(rule.family, rule.dial, outcomes)
+        points.append(found)
+        if progress:
+            print(
+                f"{trace.name:6} {found.family:20} {found.dial:6g}  bad {100 * found.bad:6.2f} %"
+                f"  pod-seconds {found.pod_seconds:10.0f}  ({time.monotonic() - started:.1f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
+    return points
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="draws of the streams for each rule (default 20)")
+    parser.add_argument("--trace", action="append", choices=sorted(traces.TRACES), help="only this trace; repeatable")
+    parser.add_argument("--load-seconds", type=float, default=30, help="how long a model loads (default 30)")
+    parser.add_argument("--day", action="store_true", help="a day of up to 1,000 pods instead; about 15 minutes")
+    parser.add_argument("--json", type=Path, default=None, help=f"default {JSON}")
+    parser.add_argument("--picture", type=Path, default=None, help=f"default {PICTURE}")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = parser.parse_args()
+    if options.day:
+        cluster, chosen = DAY_CLUSTER, day_rules(options.load_seconds)
+        wanted = {"day": traces.day_trace(DAY_PEAK_STREAMS)}
+        options.seeds = min(options.seeds, 1)
+    else:
+        cluster = Cluster(load_seconds=options.load_seconds)
+        chosen = burst_rules(options.load_seconds)
+        wanted = {name: traces.TRACES[name] for name in options.trace or traces.TRACES}
+    suffix = "-day" if options.day else ""
+    target = options.json or JSON.with_stem(JSON.stem + suffix)
+    found = {name: measure(chosen, trace, cluster, options.seeds, not options.quiet) for name, trace in wanted.items()}
+    report.write_json(
+        target,
+        {
+            "seeds": options.seeds,
+            "load_seconds": options.load_seconds,
+            "limit": calibrated_streams(SERVICE),
+            "planned_streams": planned_streams(SERVICE),
+            "traces": {
+                name: {"points": report.as_json(points), "comparison": report.compare(points)}
+                for name, points in found.items()
+            },
+        },
+    )
+    for name, points in found.items():
+        print(f"\n### Trace `{name}`\n\n{report.table(points)}\n\n{report.comparison_table(report.compare(points))}")
+    shown = options.picture or PICTURE.with_stem(PICTURE.stem + suffix)
+    report.picture(shown, found)
+    print(f"\n{target}, {shown}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
