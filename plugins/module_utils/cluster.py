@@ -538,8 +538,15 @@ class Cluster:
             return NotFound(f"{where} (404)", "", reason)
         if response.status == 410:
             return Expired(f"{where} (410)", "try again", reason)
-        if response.status == 503:
-            error: ClusterError = Unavailable(
+        if response.status in (502, 503, 504) and is_page(body) and "/proxy/" not in path:
+            # Nothing in the cluster writes such a page: it says nothing of the server behind the path.
+            error: ClusterError = Unreachable(
+                f"the API server {self.host} is not reachable, what stands before it answers {response.status}"
+                f" ({path}: {page_text(message)})",
+                "check that the API server runs, and the load balancer or proxy before it",
+            )
+        elif response.status == 503:
+            error = Unavailable(
                 f"{where} (503)",
                 "look at what serves this path: its pods, its Service, its endpoints",
                 reason,
@@ -580,6 +587,15 @@ def usual(errors: list[ClusterError]) -> ClusterError:
     return max(reversed(errors), key=lambda error: kinds.count((type(error), error.status)))
 
 
+def is_page(body: bytes) -> bool:
+    """Whether an answer is HTML."""
+    return body.lstrip()[:1] == b"<"
+
+
+def page_text(html: str) -> str:
+    return one_line(re.sub(r"<[^<>]*>", " ", html))
+
+
 def seconds_of(value: str | None) -> float | None:
     """A Retry-After in seconds; a date is not used by Kubernetes."""
     return float(value) if value and re.fullmatch(r"\s*\d{1,6}\s*", value) else None
@@ -603,6 +619,10 @@ def tls_reason(text: str) -> str:
         ("CERTIFICATE_EXPIRED", "the client certificate in the kubeconfig has expired"),
         ("unknown ca", "the server does not know the CA of the client certificate"),
         ("UNKNOWN_CA", "the server does not know the CA of the client certificate"),
+        ("KEY_VALUES_MISMATCH", "the client certificate in the kubeconfig and its key do not belong together"),
+        ("NO_CERTIFICATE_OR_CRL_FOUND", "the CA in the kubeconfig holds no certificate"),
+        ("[SSL] PEM lib", "the client certificate in the kubeconfig, or its key, can't be read"),
+        ("certificate signature failure", "the server's certificate is not signed by the CA in the kubeconfig"),
         ("self-signed certificate", "the server's certificate is not signed by the CA in the kubeconfig"),
         ("unable to get local issuer", "the server's certificate is not signed by the CA in the kubeconfig"),
         ("doesn't match", "the server's certificate is for another name"),

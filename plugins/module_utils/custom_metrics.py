@@ -105,6 +105,8 @@ def selector_matches(selector: Mapping, labels: Mapping) -> bool:
 def expression_matches(expression: Mapping, labels: Mapping) -> bool:
     key, operator = expression.get("key"), expression.get("operator")
     values = sequence(expression.get("values"))
+    if not isinstance(key, str):
+        return False
     if operator == "In":
         return key in labels and labels[key] in values
     if operator == "NotIn":
@@ -490,9 +492,11 @@ def samples_of(answer: Mapping) -> list[tuple[dict, float]]:
         value = sequence(entry.get("value"))
         if len(value) == 2:
             try:
-                samples.append((dict(mapping(entry.get("metric"))), float(value[1])))
-            except (TypeError, ValueError):
+                number = float(value[1])
+            except (TypeError, ValueError, OverflowError):
                 continue
+            labels = {str(name): str(text) for name, text in mapping(entry.get("metric")).items()}
+            samples.append((labels, number))
     return samples
 
 

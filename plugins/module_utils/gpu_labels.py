@@ -261,7 +261,8 @@ def project_node(item: Mapping, known: dict | None = None) -> Node:
     ready = "Unknown"
     for condition in sequence(status.get("conditions")):
         if mapping(condition).get("type") == "Ready":
-            ready = str(mapping(condition).get("status") or "Unknown")
+            said = mapping(condition).get("status")
+            ready = said if said in ("True", "False") else "Unknown"
     parts = (
         kept_labels(metadata.get("labels")),
         tuple(

@@ -163,10 +163,14 @@ class Chain:
     def read(self, link: str, subject: str, path: str, absent: str) -> Mapping | None:
         """An object that has to be there."""
         try:
-            return rules.mapping(self.guarded_missing(link, subject, lambda: self.cluster.get(path))) or None
+            found = self.guarded_missing(link, subject, lambda: self.cluster.get(path) or "")
         except NotFound:
             self.add(link, subject, FAILED, absent, f"check the name and the namespace {self.options.namespace}")
             return None
+        if found is None or (found and isinstance(found, Mapping)):
+            return found
+        self.add(link, subject, FAILED, "the API server answers with no object", f"kubectl get --raw {path}")
+        return None
 
     # The walk
 
@@ -227,7 +231,9 @@ class Chain:
             deployment = rules.mapping(self.cluster.get(f"/apis/apps/v1/namespaces/{space}/deployments/{name}"))
             wanted = rules.mapping(deployment.get("spec")).get("replicas")
             pods = self.pods_behind(space, name)
-        except (NotFound, Forbidden) as error:
+        except (DoorShut, Unauthorized):
+            raise
+        except ClusterError as error:
             return f"{message}; why can't be seen: {one_line(error)}", remedy
         replicas = wanted if isinstance(wanted, int) else None
         note, better = rules.backend_note(f"Deployment/{space}/{name}", replicas, pods)
@@ -341,7 +347,9 @@ class Chain:
         path = f"/apis/apps/v1/namespaces/{self.options.adapter_namespace}/deployments/{self.options.adapter_service}"
         try:
             return rules.prometheus_url(rules.mapping(self.cluster.get(path)))
-        except (NotFound, Forbidden):
+        except (DoorShut, Unauthorized):
+            raise
+        except ClusterError:
             return f"http://{self.options.prometheus}"  # Not to be seen: no fault that could be proven.
 
     def count(self, selector: str) -> int | None:

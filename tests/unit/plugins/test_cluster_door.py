@@ -107,6 +107,17 @@ def test_what_can_not_pass_is_asked_once(api, answer, error, text):
     assert len(api.requests) == 1
 
 
+@pytest.mark.parametrize("code", [502, 503, 504])
+def test_a_load_balancers_page_says_nothing_of_the_server_behind_a_path(api, code):
+    api.routes["/apis/x/v1"] = (code, "<html><h1>Bad Gateway</h1></html>")
+    with pytest.raises(door.Unreachable, match=rf"before it answers {code} .*: Bad Gateway"):
+        connect(api.url).get("/apis/x/v1")
+    page = "/api/v1/namespaces/n/pods/http:p:8002/proxy/metrics"
+    api.routes[page] = (code, "<html><h1>Bad Gateway</h1></html>")
+    with pytest.raises((door.BadAnswer, door.Unavailable)):
+        connect(api.url).get(page, text=True)
+
+
 @pytest.mark.parametrize(
     "answer", [(200, "<html>login</html>"), (200, '{"items": [', {"Content-Length": 5000})], ids=["html", "cut off"]
 )
