@@ -54,6 +54,8 @@ MOST_SILENCES = 2
 LIST_STARTS = 5
 FIRST_PAUSE = 0.1
 PAGE = 250
+# With the fields of a built-in kind, memory does not grow with the page.
+LONG_PAGE = 500
 CHUNK = 1 << 18
 RETRIED = (429, 500, 502, 503, 504)
 METRICS_GROUP = "custom.metrics.k8s.io"
@@ -87,6 +89,13 @@ class Unreachable(DoorShut):
     """Nobody answers at the address."""
 
     transient = True
+
+
+class Busy(DoorShut):
+    """429: the API server has too much to do, or is just starting."""
+
+    transient = True
+    status = 429
 
 
 class Silent(ClusterError):
@@ -342,9 +351,10 @@ class Cluster:
         Memory holds one page and what is kept; with the `fields` of a built-in kind, one item and what is kept.
         `project` has no side effects: after a fault it sees the same items again.
         """
+        size = page or (LONG_PAGE if fields else PAGE)
         for start in range(LIST_STARTS):
             try:
-                return self.read_pages(path, project, dict(query or {}), page or PAGE, fields)
+                return self.read_pages(path, project, dict(query or {}), size, fields)
             except Expired as error:
                 if start == LIST_STARTS - 1:
                     raise
@@ -545,6 +555,8 @@ class Cluster:
                 f" ({path}: {page_text(message)})",
                 "check that the API server runs, and the load balancer or proxy before it",
             )
+        elif response.status == 429 and "/proxy/" not in path:
+            error = Busy(f"the API server is too busy: {where} (429)", "try again, or look at its load", reason)
         elif response.status == 503:
             error = Unavailable(
                 f"{where} (503)",

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RESULT = REPOSITORY / "build" / "bench" / "gpu_nodes.json"
 MODULE = "ansible_collections.speechops.riva.plugins.modules.validate_gpu_nodes"
 MIB = 1 << 20
-PAGE = 250
+PAGE = 500
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
 
 QUESTION = {"products": ["*A100*", "*H100*"], "min_memory": 81920, "min_free_gpus": 1, "fail_on": "never"}

@@ -202,13 +202,13 @@ def run_all(
 
 def fault_runs(runs: int, seed: int = 1, share: float = 0.1, progress: bool = False) -> Outcome:
     """The runs on an API server of their own."""
-    silence, page = door.READ_SECONDS, door.PAGE
+    before = door.READ_SECONDS, door.PAGE, door.LONG_PAGE
     with BareApiserver() as server:
         fill(server)
         wait_for_aggregator(server)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(server.folder / "apiserver.crt", server.folder / "apiserver.key")
-        door.READ_SECONDS, door.PAGE = SILENCE, PAGE
+        door.READ_SECONDS, door.PAGE, door.LONG_PAGE = SILENCE, PAGE, PAGE
         try:
             right = {name: ask(str(server.kubeconfig), examine) for name, examine in QUESTIONS.items()}
             for name, found in right.items():
@@ -225,7 +225,7 @@ def fault_runs(runs: int, seed: int = 1, share: float = 0.1, progress: bool = Fa
                 outcome = run_all(runs, str(kubeconfig), right, restart, progress)
                 outcome.faults, outcome.requests = proxy.injected, proxy.requests
         finally:
-            door.READ_SECONDS, door.PAGE = silence, page
+            door.READ_SECONDS, door.PAGE, door.LONG_PAGE = before
     return outcome
 
 

@@ -44,7 +44,7 @@ def faulty(api, monkeypatch):
     ]
     api.routes[NODES] = paged([node(index) for index in range(TOTAL)])
     api.routes["/api/v1/pods"] = paged(pods)
-    monkeypatch.setattr(door, "PAGE", 5)
+    monkeypatch.setattr(door, "LONG_PAGE", 5)
     monkeypatch.setattr(door, "READ_SECONDS", 0.15)
     monkeypatch.setattr(door.Cluster.__init__, "__defaults__", (None, lambda seconds: time.sleep(seconds / 50)))
     return api
