@@ -594,9 +594,10 @@ def certificate_end(path: str | None) -> datetime | None:
 
 
 def usual(errors: list[ClusterError]) -> ClusterError:
-    """The error that came most often, of those the last: a fault on the way does not hide what the server says."""
+    """The error that came most often, rather an answer than none, of those the last: a fault on the way does not hide
+    what the server says."""
     kinds = [(type(error), error.status) for error in errors]
-    return max(reversed(errors), key=lambda error: kinds.count((type(error), error.status)))
+    return max(reversed(errors), key=lambda error: (kinds.count((type(error), error.status)), error.status is not None))
 
 
 def is_page(body: bytes) -> bool:

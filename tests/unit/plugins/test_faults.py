@@ -119,3 +119,4 @@ def test_one_fault_does_not_hide_what_the_server_says():
     errors = [door.Unavailable("503"), door.Unavailable("503 again"), door.Unreachable("reset")]
     assert str(door.usual(errors)) == "503 again"
     assert str(door.usual([door.Silent("silent"), door.BadAnswer("cut")])) == "cut"
+    assert str(door.usual([door.Unavailable("503"), door.Silent("silent")])) == "503"
