@@ -509,8 +509,15 @@ def age_query(series: str, namespace: str, pods: Sequence[str]) -> str:
     return f"time() - max by (pod) (timestamp({series}{{{matchers(namespace, pods)}}}))"
 
 
-def up_query(namespace: str, pods: Sequence[str]) -> str:
-    return f"up{{{matchers(namespace, pods)}}}"
+def up_query(namespace: str, pods: Sequence[str], most: float) -> str:
+    """The state of the pods' targets, as far as it is fresh: that of a dropped target lives on for minutes."""
+    up = f"up{{{matchers(namespace, pods)}}}"
+    return f"{up} and time() - timestamp({up}) <= {most:g}"
+
+
+def count_query(selector: str, most: float) -> str:
+    """How many fresh series a selector finds."""
+    return f"count(time() - timestamp({selector}) <= {most:g})"
 
 
 def labels_query(series: str, most: float) -> str:

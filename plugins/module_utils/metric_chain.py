@@ -355,7 +355,7 @@ class Chain:
 
     def count(self, selector: str) -> int | None:
         try:
-            found = self.samples(f"count({selector})")
+            found = self.samples(rules.count_query(selector, self.options.most_age))
         except (DoorShut, Unauthorized):
             raise
         except ClusterError:
@@ -439,15 +439,16 @@ class Chain:
         up: dict[str, float] = {}
         errors: Mapping[str, str] = {}
         try:
-            for labels, value in self.samples(rules.up_query(self.options.namespace, self.ready)):
+            query = rules.up_query(self.options.namespace, self.ready, self.options.most_age)
+            for labels, value in self.samples(query):
                 name = labels.get("pod", "")
                 up[name] = max(value, up.get(name, 0.0))
             if not up and any(entry.link == "series" and entry.failed and entry.own for entry in self.verdicts):
                 self.add("target", "up", UNKNOWN, "can't be told: the label pod is missing here as well")
                 return
             if any(up.get(name) != 1 for name in self.ready):
-                query = {"state": "active", **({"scrapePool": pool} if pool else {})}
-                errors = rules.target_errors(self.ask("targets", query), self.options.namespace)
+                asked = {"state": "active", **({"scrapePool": pool} if pool else {})}
+                errors = rules.target_errors(self.ask("targets", asked), self.options.namespace)
         except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:

@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.integration.running_lab import RunningLab
@@ -53,10 +53,30 @@ class Frail:
         patch = json.dumps([{"op": "replace", "path": f"/{part}", "value": value}])
         self.lab.kubectl("patch", *where, "--type=json", "-p", patch)
 
-    def reload(self) -> None:
-        """Let the kubelet look at Prometheus' configuration now, not within its next minute."""
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """What the block does changes Prometheus' configuration, which is read at once.
+
+        The operator writes it into a Secret; by itself the kubelet would look at that within its next minute.
+        """
+        secret = ("secret", f"prometheus-{PROMETHEUS}", "-n", "monitoring")
+        before = self.lab.get(*secret)["data"]
+        yield
+        until(lambda: {"changed": self.lab.get(*secret)["data"] != before}, lambda seen: seen["changed"], 30)
         pod = f"pod/prometheus-{PROMETHEUS}-0"
         self.lab.kubectl("annotate", pod, "-n", "monitoring", f"looked-at={time.monotonic_ns()}", "--overwrite")
+
+    @contextmanager
+    def configured(self, kind: str, namespace: str, name: str, change: Callable[[dict], object]) -> Iterator[None]:
+        """An object changed that Prometheus' configuration is made of."""
+        with ExitStack() as stack:
+            with self.reloading():
+                stack.enter_context(self.changed(kind, namespace, name, change))
+            try:
+                yield
+            finally:
+                with self.reloading():
+                    stack.close()
 
     def restart_adapter(self) -> None:
         label = "app.kubernetes.io/name=prometheus-adapter"
@@ -91,13 +111,9 @@ def small_copy(lab: RunningLab) -> list[dict]:
     return items
 
 
-@contextmanager
-def prometheus(service: Frail, change: Callable[[dict], object]) -> Iterator[None]:
+def prometheus(service: Frail, change: Callable[[dict], object]):
     """Prometheus with another configuration."""
-    with service.changed("prometheus", "monitoring", PROMETHEUS, change):
-        service.reload()
-        yield
-    service.reload()
+    return service.configured("prometheus", "monitoring", PROMETHEUS, change)
 
 
 def select_another_release(spec: dict) -> None:
@@ -108,8 +124,8 @@ def select_another_release(spec: dict) -> None:
 @contextmanager
 def frail_service(lab: RunningLab, folder: Path) -> Iterator[Frail]:
     service = Frail(lab, folder)
-    service.create(*small_copy(lab))
-    service.reload()
+    with service.reloading():
+        service.create(*small_copy(lab))
     yield service
     lab.kubectl("delete", "deployment,service,servicemonitor,hpa", "frail", "-n", "riva", "--wait=false")
 

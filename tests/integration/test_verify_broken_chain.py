@@ -89,18 +89,12 @@ def adapter_rule_without_match(service: Frail) -> Iterator[None]:
         service.restart_adapter()
 
 
-@contextmanager
-def prometheus_down(service: Frail) -> Iterator[None]:
-    with service.changed("prometheus", "monitoring", PROMETHEUS, lambda spec: spec.update(replicas=0)):
-        yield
+def prometheus_down(service: Frail):
+    return service.changed("prometheus", "monitoring", PROMETHEUS, lambda spec: spec.update(replicas=0))
 
 
-@contextmanager
-def monitor(service: Frail, change: Callable[[dict], object]) -> Iterator[None]:
-    with service.changed("servicemonitor", "riva", "frail", lambda spec: change(spec["endpoints"][0])):
-        service.reload()
-        yield
-    service.reload()
+def monitor(service: Frail, change: Callable[[dict], object]):
+    return service.configured("servicemonitor", "riva", "frail", lambda spec: change(spec["endpoints"][0]))
 
 
 def service_port(service: Frail, target: str):
