@@ -69,14 +69,17 @@ def test_status_names_every_part(lab):
     assert all(node["memory_mib"] > 0 for node in state["nodes"])
 
 
+def page_of(lab, pod: str, url: str) -> str:
+    """What a pod gets from an address; an error's words where it gets nothing."""
+    return lab.kubectl("exec", "-n", "trial", pod, "--", "timeout", "5", "wget", "-qO-", url, check=False).strip()
+
+
 def test_a_service_answers_by_name_from_another_node(trial):
-    answer = eventually(lambda: trial.kubectl("exec", "-n", "trial", "client", "--", "wget", "-qO-", "http://site"))
-    assert answer.strip() == "hello from web"
+    eventually(lambda: page_of(trial, "client", "http://site") == "hello from web")
 
 
 def test_a_pod_reaches_itself_through_its_service(trial):
-    answer = trial.kubectl("exec", "-n", "trial", "web", "--", "timeout", "5", "wget", "-qO-", "http://site")
-    assert answer.strip() == "hello from web"
+    eventually(lambda: page_of(trial, "web", "http://site") == "hello from web")
 
 
 def test_node_port_and_load_balancer_answer_from_outside(trial):
@@ -118,8 +121,7 @@ def test_a_cut_pod_is_out_of_reach_until_it_is_plugged_in(trial):
     address = trial.get("pod", "web", "-n", "trial")["status"]["podIP"]
 
     def reachable() -> bool:
-        command = ("exec", "-n", "trial", "client", "--", "timeout", "2", "wget", "-qO-", f"http://{address}:8080")
-        return "hello from web" in trial.kubectl(*command, check=False)
+        return page_of(trial, "client", f"http://{address}:8080") == "hello from web"
 
     eventually(reachable)
     trial.command("fault", "pod-cut", "trial", "web")
