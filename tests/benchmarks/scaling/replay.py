@@ -37,8 +37,6 @@ class Cluster:
     route_seconds: float = 1
     # How often readiness follows the limit.
     probe_seconds: float = 2
-    # "p2c" as Traefik does it; "first" fills the oldest pod first (HAProxy's name for it).
-    balance: str = "p2c"
     step: float = 0.5
 
 
@@ -161,7 +159,7 @@ class Replay:
 
     def _place(self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool) -> int:
         """Power of two choices by what the balancer knows; a pod at its limit refuses."""
-        if self.cluster.balance == "first":
+        if self.rule.balance == "first":
             return self._place_first(number, steps, lengths, targets, counted)
         two = targets[self.random.integers(0, len(targets), (2, len(steps)))]
         chosen = np.where(self.known[two[0]] <= self.known[two[1]], two[0], two[1])

@@ -14,7 +14,12 @@ import numpy as np
 from .replay import Outcome
 
 COLOURS = {"article": "#b3261e", "peers": "#8a6d00", "peers, with a limit": "#c9a227", "demand": "#0b6e4f"}
-STYLES = {"demand, no forecast": ("#5aa98a", "--"), "demand, no limit": ("#777777", ":")}
+STYLES = {
+    "demand, no forecast": ("#5aa98a", "--"),
+    "demand, no limit": ("#777777", ":"),
+    "demand, oldest first": ("#1f4fa3", "-"),
+    "peers, with a limit, oldest first": ("#c9a227", ":"),
+}
 
 
 @dataclass(frozen=True)

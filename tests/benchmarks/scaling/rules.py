@@ -53,6 +53,8 @@ class Rule:
     scale_up: ScalingRules = DEFAULT_SCALE_UP
     scale_down: ScalingRules = DEFAULT_SCALE_DOWN
     limit: int | None = None
+    # "p2c" as Traefik does it; "first" fills the oldest pod first (HAProxy's name for it), and needs a limit.
+    balance: str = "p2c"
 
     @property
     def name(self) -> str:
@@ -62,8 +64,8 @@ class Rule:
 ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 PEER_STREAMS = (8, 9, 10, 12, 14, 16, 18, 20, 24)
 SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3)
-SPARE_SHARES = (0, 0.1, 0.2)
-PRESETS = {"economy": 0.5, "balanced": 1.5, "latency": 2.5}
+SPARE_SHARES = (0, 0.03, 0.06, 0.1, 0.15, 0.2)
+PRESETS = {"economy": 0.5, "balanced": 1.75, "latency": 2.5}
 GUARD_SHARE_OF_OBJECTIVE = 0.5
 
 
@@ -119,3 +121,8 @@ def without_forecast(rule: Rule) -> Rule:
 
 def without_limit(rule: Rule) -> Rule:
     return replace(rule, family="demand, no limit", limit=None)
+
+
+def oldest_first(rule: Rule) -> Rule:
+    """The same rule behind a balancer that fills the oldest pod first, so that young pods are nearly empty."""
+    return replace(rule, family=f"{rule.family}, oldest first", balance="first")

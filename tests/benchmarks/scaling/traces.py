@@ -82,7 +82,8 @@ def day_trace(peak: float, hours: float = 24, seed: int = 7) -> Trace:
         height = 0.05 + 0.10 * draw.random()
         level = level + height * np.interp(at, [start, start + 120, start + 900, start + 1500], [0, 1, 1, 0])
     level = level / level.max() * peak
-    return Trace("day", tuple(zip(at.tolist(), level.tolist(), strict=True)))
+    # Long enough before that any rule has found its number of pods.
+    return Trace("day", tuple(zip(at.tolist(), level.tolist(), strict=True)), warm_up=1800)
 
 
 @lru_cache(maxsize=16)

@@ -104,3 +104,7 @@ def test_trace_has_the_wanted_number_in_flight():
         opened = np.repeat(np.arange(len(counts)) * 0.5 - trace.warm_up, counts)
         seen += [((opened <= now) & (opened + lengths > now)).sum() / 30 for now in at]
     assert seen == pytest.approx(trace.wanted(at), rel=0.15, abs=3)
+
+
+def test_presets_are_settings_that_are_measured():
+    assert set(rules.PRESETS.values()) <= set(rules.SPARES)
