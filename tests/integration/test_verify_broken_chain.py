@@ -241,7 +241,7 @@ def test_aggregation_flags_missing(frail):
         return until(look, lambda seen: [cause["check"] for cause in causes(seen)] == [check] and FLAG in str(seen))
 
     lab.up("--no-aggregation")
-    frail.restart_adapter()
+    frail.restart_adapter()  # Its pod, killed with the node, would be held back.
     try:
         outlived = named("apiservice")
         lab.kubectl("delete", "configmap", "extension-apiserver-authentication", "-n", "kube-system")
