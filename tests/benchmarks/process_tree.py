@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -19,10 +20,11 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds, and bytes at the peak: `rss` adds up each process's resident size and so counts shared pages more than
+    """Seconds by the clock and of processors, and bytes at the peak: `rss` adds up each process's resident size and so counts shared pages more than
     once, `pss` divides them among those that share them."""
 
     seconds: float
+    processor: float
     rss: int
     pss: int
     code: int
@@ -60,13 +62,19 @@ def proportional(pid: int) -> int:
     return 0
 
 
+def children_used() -> float:
+    """Processor seconds of all processes that have ended below this one."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def measure(
     command: Sequence[str], stdin: str = "", environment: Mapping | None = None, limit: float = 1800
 ) -> Measured:
     """Runs it to its end."""
     peaks = {"rss": 0, "pss": 0}
     done = threading.Event()
-    before = time.perf_counter()
+    before, used = time.perf_counter(), children_used()
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -95,4 +103,5 @@ def measure(
     finally:
         done.set()
         watcher.join()
-    return Measured(time.perf_counter() - before, peaks["rss"], peaks["pss"], process.returncode, output)
+    seconds, processor = time.perf_counter() - before, children_used() - used
+    return Measured(seconds, processor, peaks["rss"], peaks["pss"], process.returncode, output)
