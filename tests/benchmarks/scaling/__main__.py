@@ -40,6 +40,9 @@ def day_rules(load_seconds: float) -> list[rules.Rule]:
         *(rules.peer(streams) for streams in (16, 20, 24)),
         *(rules.peer(streams, limit) for streams in (20, 24, 26)),
         *(rules.large_demand(SERVICE, load_seconds, share) for share in rules.SPARE_SHARES),
+        *(rules.counts_kept(rules.large_demand(SERVICE, load_seconds, share)) for share in (0, 0.06, 0.1)),
+        *(rules.counts_kept(rules.peer(streams, limit)) for streams in (24, 26)),
+        *(rules.oldest_first(rules.large_demand(SERVICE, load_seconds, share)) for share in (0, 0.1)),
     ]
 
 

@@ -258,7 +258,8 @@ class Replay:
             self._reroute()
 
     def _reroute(self) -> None:
-        self.known[:] = 0
+        if self.rule.balance == "p2c":
+            self.known[:] = 0
 
     def _scale(self, now: float, wanted: int) -> None:
         self.moving = True

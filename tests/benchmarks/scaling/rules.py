@@ -53,7 +53,8 @@ class Rule:
     scale_up: ScalingRules = DEFAULT_SCALE_UP
     scale_down: ScalingRules = DEFAULT_SCALE_DOWN
     limit: int | None = None
-    # "p2c" as Traefik does it; "first" fills the oldest pod first (HAProxy's name for it), and needs a limit.
+    # "p2c" as Traefik does it: it forgets its counts when a pod comes, goes, or changes its readiness. "p2c, counts
+    # kept" does not. "first" fills the oldest pod first (HAProxy's name for it), and needs a limit.
     balance: str = "p2c"
 
     @property
@@ -126,3 +127,8 @@ def without_limit(rule: Rule) -> Rule:
 def oldest_first(rule: Rule) -> Rule:
     """The same rule behind a balancer that fills the oldest pod first, so that young pods are nearly empty."""
     return replace(rule, family=f"{rule.family}, oldest first", balance="first")
+
+
+def counts_kept(rule: Rule) -> Rule:
+    """The same rule behind a p2c balancer that does not forget."""
+    return replace(rule, family=f"{rule.family}, counts kept", balance="p2c, counts kept")
