@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import string
 import subprocess
 import sys
@@ -79,9 +80,14 @@ def start_node(lab: Lab, node: Node) -> None:
     path = lab.node_folder(node) / "spec.json"
     pid = processes.node_process(lab, node.name)
     if pid and path.exists() and path.read_text() != spec.to_json():
-        say(f"node {node.name}: its settings changed; it is started again")
-        processes.end(lab, node.name)
-        pid = None
+        if components.same_but_for_commands(path.read_text(), spec.to_json()):
+            say(f"node {node.name}: programs whose command lines changed are started again")
+            certificates.write_private(path, spec.to_json().encode())
+            os.kill(pid, signal.SIGHUP)
+        else:
+            say(f"node {node.name}: its settings changed; it is started again")
+            processes.end(lab, node.name)
+            pid = None
     is_new = not pid
     if is_new:
         processes.end(lab, node.name)

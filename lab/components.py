@@ -312,3 +312,13 @@ def node_spec(lab: Lab, node: Node, python: str) -> NodeSpec:
             "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1\n",
         },
     )
+
+
+def same_but_for_commands(before: str, after: str) -> bool:
+    """Whether two node specs, as JSON, name the same programs and differ in nothing but their command lines."""
+
+    def rest(text: str) -> dict:
+        spec = json.loads(text)
+        return {**spec, "components": [component["name"] for component in spec["components"]]}
+
+    return rest(before) == rest(after)

@@ -177,6 +177,14 @@ class Supervisor:
         partial.write_text(json.dumps(self.state))
         partial.rename(self.state_file)
 
+    def replace(self, components: list[dict]) -> None:
+        """Take other command lines; a running program whose line changed is ended, and so started anew."""
+        for component in components:
+            name = component["name"]
+            if self.components[name] != component and self.state[name]["pid"]:
+                os.kill(self.state[name]["pid"], signal.SIGKILL)
+            self.components[name] = component
+
     def run(self) -> None:
         while True:
             self.reap()
@@ -195,7 +203,10 @@ def main() -> None:
     own = STASH / "node"
     logs = own / "log"
     logs.mkdir(exist_ok=True)
-    Supervisor(spec["components"], logs).run()
+    supervisor = Supervisor(spec["components"], logs)
+    # `lab up` asks so for other command lines of the same programs.
+    signal.signal(signal.SIGHUP, lambda *_: supervisor.replace(json.loads(Path(sys.argv[1]).read_text())["components"]))
+    supervisor.run()
 
 
 if __name__ == "__main__":

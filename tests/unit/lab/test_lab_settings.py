@@ -107,3 +107,12 @@ def test_a_node_spec_survives_its_file():
     read = json.loads(spec.to_json())
     assert read["gpu"]["product"] == "Tesla-T4"
     assert [part["name"] for part in read["components"]] == ["containerd", "kubelet", "kube-proxy"]
+
+
+def test_only_other_command_lines_leave_a_node_running():
+    def spec(lab: Lab, node: int = 0) -> str:
+        return components.node_spec(lab, lab.nodes[node], "/usr/bin/python3").to_json()
+
+    assert components.same_but_for_commands(spec(Lab()), spec(Lab(aggregation=False)))
+    assert not components.same_but_for_commands(spec(Lab()), spec(Lab(gpu_nodes=3)))
+    assert not components.same_but_for_commands(spec(Lab(), 0), spec(Lab(), 1))
