@@ -36,9 +36,9 @@ def burst_rules(load_seconds: float) -> list[rules.Rule]:
 def day_rules(load_seconds: float) -> list[rules.Rule]:
     limit = calibrated_streams(SERVICE)
     return [
-        *(rules.article(target) for target in (0.5, 5, 10, 15)),
-        *(rules.peer(streams) for streams in (16, 20, 24)),
-        *(rules.peer(streams, limit) for streams in (20, 24, 26)),
+        *(rules.article(target) for target in (0.5, 10, 15)),
+        *(rules.peer(streams) for streams in (20, 24)),
+        *(rules.peer(streams, limit) for streams in (24, 26)),
         *(rules.large_demand(SERVICE, load_seconds, share) for share in rules.SPARE_SHARES),
         *(rules.counts_kept(rules.large_demand(SERVICE, load_seconds, share)) for share in (0, 0.06, 0.1)),
         *(rules.counts_kept(rules.peer(streams, limit)) for streams in (24, 26)),
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="draws of the streams for each rule (default 20)")
     parser.add_argument("--trace", action="append", choices=sorted(traces.TRACES), help="only this trace; repeatable")
     parser.add_argument("--load-seconds", type=float, default=30, help="how long a model loads (default 30)")
-    parser.add_argument("--day", action="store_true", help="a day of up to 1,000 pods instead; about 5 minutes")
+    parser.add_argument("--day", action="store_true", help="a day of up to 1,000 pods instead; about 10 minutes")
     parser.add_argument("--json", type=Path, default=None, help=f"default {JSON}")
     parser.add_argument("--picture", type=Path, default=None, help=f"default {PICTURE}")
     parser.add_argument("--quiet", action="store_true", help="no progress")

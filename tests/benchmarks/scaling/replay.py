@@ -62,6 +62,15 @@ class Outcome:
         return (self.late + self.refused + self.cut) / max(1e-9, self.chunks + self.refused + self.cut)
 
 
+def before_on_same(chosen: np.ndarray) -> np.ndarray:
+    """For each entry, how many earlier entries are equal to it: [7, 3, 7, 7] gives [0, 0, 1, 2]."""
+    order = np.argsort(chosen, kind="stable")
+    ordered = chosen[order]
+    before = np.empty(len(chosen), dtype=int)
+    before[order] = np.arange(len(chosen)) - np.searchsorted(ordered, ordered, side="left")
+    return before
+
+
 class Replay:
     """`streams` are arrivals a step, and the lengths of all of them in order; `warm_up` seconds are not counted."""
 
@@ -146,7 +155,8 @@ class Replay:
         steps = np.maximum(1, np.round(lengths / self.cluster.step)).astype(int)
         steps = np.minimum(steps, len(self.ends) - 1)
         targets = np.flatnonzero(self.open)
-        portion = max(1, len(targets) // 8)
+        # On many pods, some streams at a time; few enough that they hardly meet on one pod.
+        portion = max(1, len(targets) // 32)
         served = 0
         for start in range(0, count, portion):
             part = steps[start : start + portion]
@@ -164,7 +174,7 @@ class Replay:
         two = targets[self.random.integers(0, len(targets), (2, len(steps)))]
         chosen = np.where(self.known[two[0]] <= self.known[two[1]], two[0], two[1])
         if self.rule.limit is not None:
-            full = self.active[chosen] >= self.rule.limit
+            full = self.active[chosen] + before_on_same(chosen) >= self.rule.limit
             if full.any():
                 self._refuse(lengths[full], counted)
                 chosen, steps = chosen[~full], steps[~full]

@@ -65,7 +65,7 @@ class Rule:
 ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 PEER_STREAMS = (8, 9, 10, 12, 14, 16, 18, 20, 24)
 SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3)
-SPARE_SHARES = (0, 0.03, 0.06, 0.1, 0.15, 0.2)
+SPARE_SHARES = (0, 0.06, 0.1, 0.2)
 PRESETS = {"economy": 0.5, "balanced": 1.75, "latency": 2.5}
 GUARD_SHARE_OF_OBJECTIVE = 0.5
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.scaling import recorded, rules, traces
-from tests.benchmarks.scaling.replay import Cluster, Replay
+from tests.benchmarks.scaling.replay import Cluster, Replay, before_on_same
 from tests.benchmarks.scaling.service import ServiceModel
 
 FIXTURE = Path(__file__).parents[2] / "fixtures/scaling/lab-4-to-46-streams.json"
@@ -66,6 +66,21 @@ def test_what_holds_for_every_rule(rule):
     assert not replay.active[replay.state == 0].any()
     assert (replay.ends.sum(axis=0) == replay.active).all()
     assert 0 <= outcome.bad <= 1
+
+
+@pytest.mark.parametrize(("chosen", "before"), [([], []), ([4], [0]), ([7, 3, 7, 7, 3], [0, 0, 1, 2, 1])])
+def test_streams_that_meet_on_one_pod(chosen, before):
+    assert before_on_same(np.array(chosen, dtype=int)).tolist() == before
+
+
+@pytest.mark.parametrize("balance", [rules.oldest_first, rules.counts_kept, lambda rule: rule])
+def test_a_limit_holds_on_many_pods(balance):
+    rule = balance(rules.large_demand(SERVICE, 30, 0))
+    trace = traces.Trace("flood", ((0, 2000), (60, 4000), (120, 4000)), warm_up=300)
+    replay, outcome = run(rule, trace, cluster=Cluster(minimum=70, maximum=120, step=1.0))
+    assert replay.active.max() <= rule.limit
+    assert outcome.streams_refused > 0
+    assert outcome.late == 0
 
 
 def test_a_limit_holds():
