@@ -144,8 +144,12 @@ class Bench:
             token = found.group().decode()
 
     def size(self, nodes: int, compare: bool) -> dict:
-        """All measurements at one size; the median of the runs, k8s_info once."""
-        plays, answers = zip(*[self.play("module") for _ in range(self.runs)], strict=True)
+        """All measurements at one size; the median of the runs, k8s_info once, in the middle of the others."""
+        answered = [self.play("module") for _ in range(self.runs)]
+        if compare:
+            measured, answer = self.play("filters")
+            answered += [self.play("module") for _ in range(self.runs)]
+        plays, answers = zip(*answered, strict=True)
         modules = [self.module() for _ in range(self.runs)]
         row = {
             "nodes": nodes,
@@ -161,7 +165,6 @@ class Bench:
             "answer": answers[0],
         }
         if compare:
-            measured, answer = self.play("filters")
             row |= {
                 "filters_seconds": measured.seconds,
                 "filters_processor": measured.processor,

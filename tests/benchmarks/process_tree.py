@@ -20,8 +20,11 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds by the clock and of processors, and bytes at the peak: `rss` adds up each process's resident size and so counts shared pages more than
-    once, `pss` divides them among those that share them."""
+    """Seconds by the clock and of processors, and bytes at the peak.
+
+    `rss` adds up each process's resident size and so counts shared pages more than once, `pss` divides them among those
+    that share them.
+    """
 
     seconds: float
     processor: float
