@@ -6,9 +6,8 @@ from __future__ import annotations
 """The one door to a cluster's API: authentication, paging, retries, one deadline,
 errors that say what to do.
 
-Only reading goes through here. A plain kubeconfig is read here (plain_kubeconfig); for all else kubernetes.core
-builds the configuration (its options, its environment variables). The requests are sent on the client's own connection
-pool and read as plain JSON, or as protobuf where a large list of a built-in kind is asked for:
+Only reading goes through here. kubernetes.core builds the configuration (its options, its environment
+variables); the requests are sent on the client's own connection pool and read as plain JSON:
 
 - kubernetes.core's get_api_client asks for /version and /apis first, without a time limit and without
   retries, so a silent server would hold the module for ever. Only its configuration is used.
@@ -34,7 +33,13 @@ from ansible_collections.speechops.riva.plugins.module_utils import protobuf
 try:
     import urllib3
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-    from ansible_collections.speechops.riva.plugins.module_utils.plain_kubeconfig import PlainClient, plain_client
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
+        _create_auth_spec,
+        _create_configuration,
+        _create_headers,
+    )
+    from kubernetes.client import ApiClient
+    from kubernetes.config import ConfigException
 
     MISSING_LIBRARY = None
 except ImportError as error:  # pragma: no cover - said by connect()
@@ -235,22 +240,10 @@ def one_line(text: object, most: int = 300) -> str:
 def connect(module, deadline: Deadline) -> Cluster:
     """The door to the cluster that the module's authentication options name."""
     if MISSING_LIBRARY is not None:
-        raise missing_library(MISSING_LIBRARY)
+        name = getattr(MISSING_LIBRARY, "name", None) or "kubernetes"
+        raise KubeconfigError(missing_required_lib(name.split(".")[0]), "install the collection's requirements")
     reveal_kubeconfig_path(module)
     check_kubeconfig(module.params)
-    plain = plain_client(module.params, list(AUTH_ARG_SPEC))
-    if plain is not None:
-        return Cluster(plain, deadline, plain.default_headers)
-    try:
-        from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
-            _create_auth_spec,
-            _create_configuration,
-            _create_headers,
-        )
-        from kubernetes.client import ApiClient
-        from kubernetes.config import ConfigException
-    except ImportError as error:  # pragma: no cover
-        raise missing_library(error) from error
     try:
         configuration = _create_configuration(_create_auth_spec(module))
         configuration.retries = False  # On the pool as well, for a module that sends a request of its own.
@@ -268,11 +261,6 @@ def connect(module, deadline: Deadline) -> Cluster:
         ) from error
     check_files(configuration)
     return Cluster(client, deadline, headers)
-
-
-def missing_library(error: ImportError) -> KubeconfigError:
-    name = getattr(error, "name", None) or "kubernetes"
-    return KubeconfigError(missing_required_lib(name.split(".")[0]), "install the collection's requirements")
 
 
 def check_files(configuration) -> None:
@@ -295,7 +283,7 @@ class Cluster:
 
     def __init__(
         self,
-        client: PlainClient,
+        client: ApiClient,
         deadline: Deadline,
         headers: Mapping | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -536,7 +524,7 @@ class Cluster:
         where = f"{path}: {message}" if message else path
         if response.status == 401:
             # A certificate that has expired passes the handshake and is refused here, without a word about why.
-            end = certificate_end(client_certificate(self.client))
+            end = certificate_end(getattr(self.client.configuration, "cert_file", None))
             if end and end < self.now():
                 return Unauthorized(
                     f"the client certificate in the kubeconfig has expired ({end:%Y-%m-%d %H:%M} UTC;"
@@ -591,27 +579,17 @@ VALIDITY = re.compile(rb"\x30[\x1e\x20\x22](?:\x17\x0d\d{12}Z|\x18\x0f\d{14}Z)(\
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----([\sA-Za-z0-9+/=]+)-----END")
 
 
-def client_certificate(client: PlainClient) -> str:
-    """The PEM text of the client's certificate; empty if it has none."""
-    if isinstance(client, PlainClient):
-        return client.certificate
+def certificate_end(path: str | None) -> datetime | None:
+    """When the first certificate in a PEM file ends; None where it can't be told."""
     try:
-        with open(client.configuration.cert_file or "", encoding="ascii") as file:
-            return file.read()
-    except (OSError, ValueError):
-        return ""
-
-
-def certificate_end(text: str) -> datetime | None:
-    """When the first certificate in a PEM text ends; None where it can't be told."""
-    try:
-        found = PEM.search(text)
+        with open(path or "", encoding="ascii") as file:
+            found = PEM.search(file.read())
         found = VALIDITY.search(base64.b64decode(found.group(1))) if found else None
         digits = found.group(1)[2:].decode() if found else ""
         # Two digits of the year mean 1950 to 2049.
         century = ("20" if digits[:2] < "50" else "19") if len(digits) == 12 else ""
         return datetime.strptime(f"{century}{digits}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
+    except (OSError, ValueError):
         return None
 
 

@@ -101,7 +101,7 @@ def with_broken_key(config, _folder):
 
 def with_other_name(config, _folder):
     cluster = config["clusters"][0]["cluster"]
-    cluster["server"] = cluster["server"].replace("127.0.0.1", "127.1")
+    cluster["server"] = cluster["server"].replace("127.0.0.1", "127.0.0.2")
 
 
 def with_http(config, _folder):
@@ -129,7 +129,7 @@ CASES = {
     "broken CA": (with_broken_ca, {}, "the CA in the kubeconfig holds no certificate"),
     "another's key": (with_others_key, {}, "do not belong together"),
     "broken key": (with_broken_key, {}, "can't be read"),
-    "wrong name": (with_other_name, {}, "the server's certificate is for another name"),
+    "wrong name": (with_other_name, {}, "is not reachable"),
     "not TLS": (with_http, {}, "HTTP request to an HTTPS server"),
     "unauthorised": (with_token, {}, "does not accept these credentials (401"),
     "forbidden": (

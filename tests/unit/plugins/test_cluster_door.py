@@ -312,16 +312,20 @@ def test_an_expired_client_certificate_is_told_from_a_refused_one(tmp_path, api,
 
 
 @pytest.mark.parametrize("year", [1999, 2049, 2050, 2101])
-def test_the_end_of_a_certificate_is_read(year):
+def test_the_end_of_a_certificate_is_read(tmp_path, year):
     end = datetime.datetime(year, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
     days = (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
-    text = "text before\n" + certificate("any", days, begin=20000)[0].decode()
-    assert abs((door.certificate_end(text) - end).total_seconds()) < 2
+    file = tmp_path / "any.crt"
+    file.write_bytes(b"text before\n" + certificate("any", days, begin=20000)[0])
+    assert abs((door.certificate_end(str(file)) - end).total_seconds()) < 2
 
 
 @pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "\u00e9"])
-def test_the_end_of_no_certificate_is_not_known(text):
-    assert door.certificate_end(text) is None
+def test_the_end_of_no_certificate_is_not_known(tmp_path, text):
+    (tmp_path / "any.crt").write_text(text)
+    assert door.certificate_end(str(tmp_path / "any.crt")) is None
+    assert door.certificate_end(str(tmp_path / "nowhere.crt")) is None
+    assert door.certificate_end(None) is None
 
 
 def test_a_ca_file_that_is_not_there():
