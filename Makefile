@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 60}]
 
-.PHONY: help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit integration test clean
+.PHONY: bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit integration test clean
 
 help:  ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,12 @@ integration: setup-tests  ## tests on a fresh lab named `test`, beside any other
 
 test: lint  ## all checks, unit and integration tests
 	$(BIN)/pytest tests/unit tests/integration
+
+bench-scaling: setup  ## compare scaling rules by replay, without a cluster (about 10 min); build/bench
+	nice $(BIN)/python -m tests.benchmarks.scaling --seeds 20
+
+bench-nodes: setup  ## validate_gpu_nodes on up to 20,000 nodes of a real apiserver; build/bench
+	$(BIN)/python -m tests.benchmarks.bench_gpu_nodes
 
 clean: lab-down  ## end the lab, and remove what was built here
 	rm -rf build .venv
