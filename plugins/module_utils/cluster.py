@@ -7,7 +7,8 @@ from __future__ import annotations
 errors that say what to do.
 
 Only reading goes through here. kubernetes.core builds the configuration (its options, its environment
-variables); the requests are sent on the client's own connection pool and read as plain JSON:
+variables); the requests are sent on the client's own connection pool and read as plain JSON, or as protobuf where a
+list of a built-in kind may be large:
 
 - kubernetes.core's get_api_client asks for /version and /apis first, without a time limit and without
   retries, so a silent server would hold the module for ever. Only its configuration is used.

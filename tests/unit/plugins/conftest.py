@@ -17,7 +17,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 set_hypothesis_home_dir(Path(__file__).resolve().parents[3] / "build" / "hypothesis")
 # The same examples at each run; HYPOTHESIS_PROFILE=search looks for new ones, many more.
-settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("repeatable", max_examples=200, derandomize=True, database=None, deadline=None)
 settings.register_profile("search", max_examples=5000, database=None, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 

@@ -18,7 +18,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     scaling_rules,
 )
 from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 METRIC, SERIES = "avg_time_queue_ms", "nv_inference_queue_duration_us"
@@ -144,7 +144,6 @@ def digits(value):
     return int(text) if plain else None
 
 
-@settings(max_examples=400)
 @given(spoilt(NODE))
 def test_a_node_meets_nothing_that_it_does_not_say(item):
     node = gpu_labels.project_node(item)
@@ -179,7 +178,6 @@ def test_a_node_meets_nothing_that_it_does_not_say(item):
         )
 
 
-@settings(max_examples=150)
 @given(some.lists(spoilt(NODE), max_size=4))
 def test_nodes_that_share_their_parts_are_judged_as_if_they_did_not(items):
     known = {}
@@ -203,7 +201,6 @@ POD = {
 }
 
 
-@settings(max_examples=200)
 @given(spoilt(POD), some.sampled_from([(), ({"namespace": "riva", "labels": {"app": "asr"}},)]))
 def test_a_pod_holds_no_negative_and_no_unreadable_number(item, own):
     held = gpu_labels.project_pod(item, gpu_labels.RESOURCE, own)
@@ -211,7 +208,6 @@ def test_a_pod_holds_no_negative_and_no_unreadable_number(item, own):
     assert held is None or (held[1] > 0 and within(item, "spec", "nodeName"))
 
 
-@settings(max_examples=100)
 @given(spoilt({"key": "gpu", "value": "yes", "effect": "NoSchedule"}), spoilt(TOLERATION))
 def test_a_toleration_that_makes_no_sense_takes_nothing(taint, toleration):
     if gpu_labels.tolerated(taint, [toleration]):
@@ -234,7 +230,6 @@ APISERVICE = {
 CONFIGMAP = {"data": {aggregation.TRUST_KEY: "-----BEGIN CERTIFICATE-----"}}
 
 
-@settings(max_examples=200)
 @given(spoilt(APISERVICE), spoilt(CONFIGMAP), some.sampled_from([0, 200, 401, 403, 404, 500, 503]), some.text())
 def test_only_an_answer_proves_the_layer(item, configmap, code, message):
     service = aggregation.project_apiservice(item)
@@ -249,7 +244,6 @@ def test_only_an_answer_proves_the_layer(item, configmap, code, message):
         assert service.available == "True"
 
 
-@settings(max_examples=50)
 @given(JUNK)
 def test_any_answer_is_taken_for_an_object(junk):
     if isinstance(junk, dict):
@@ -312,7 +306,6 @@ TARGETS = {"data": {"activeTargets": [{"labels": {"namespace": "riva", "pod": "r
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)
 
 
-@settings(max_examples=200)
 @given(spoilt(HPA))
 def test_an_hpa_is_ok_only_if_it_says_so(item):
     verdict = custom_metrics.hpa_verdict("riva-asr", item, METRIC)
@@ -322,7 +315,6 @@ def test_an_hpa_is_ok_only_if_it_says_so(item):
         assert str(item["status"]["conditions"]).count("True") >= 2
 
 
-@settings(max_examples=200)
 @given(spoilt(READY_POD))
 def test_a_pod_is_ready_only_if_it_says_so(item):
     pod = custom_metrics.project_pod(item)
@@ -336,7 +328,6 @@ def test_a_pod_is_ready_only_if_it_says_so(item):
         assert states[0]["status"] == "True"
 
 
-@settings(max_examples=200)
 @given(spoilt(VALUES), spoilt({"resources": [{"name": f"pods/{METRIC}"}]}))
 def test_a_value_is_ok_only_if_it_is_a_number(answer, resources):
     values = custom_metrics.values_of(answer)
@@ -348,7 +339,6 @@ def test_a_value_is_ok_only_if_it_is_a_number(answer, resources):
         assert values["riva-1"] >= 0
 
 
-@settings(max_examples=200)
 @given(spoilt(VECTOR))
 def test_samples_are_fresh_only_if_they_say_so(answer):
     samples = custom_metrics.samples_of(answer)
@@ -360,13 +350,11 @@ def test_samples_are_fresh_only_if_they_say_so(answer):
     text_of([custom_metrics.target_verdict(ages, ["riva-1"], {}).finding])
 
 
-@settings(max_examples=100)
 @given(spoilt(TARGETS))
 def test_errors_of_targets_are_texts(answer):
     assert all(isinstance(error, str) and error for error in custom_metrics.target_errors(answer, "riva").values())
 
 
-@settings(max_examples=300)
 @given(spoilt(SERVICE), spoilt(MONITOR), spoilt(PROMETHEUS), spoilt(READY_POD), spoilt({"app": "riva"}))
 def test_the_scrape_path_is_whole_only_if_every_part_fits(service, monitor, prometheus, item, labels):
     pod = custom_metrics.project_pod(item)
@@ -388,14 +376,12 @@ def test_the_scrape_path_is_whole_only_if_every_part_fits(service, monitor, prom
     assert all(isinstance(number, int) for number in numbers.values())
 
 
-@settings(max_examples=100)
 @given(spoilt({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}))
 def test_any_selector_is_text(selector):
     assert isinstance(custom_metrics.selector_text(selector), str)
     custom_metrics.selector_matches(selector, {"a": "b"})
 
 
-@settings(max_examples=200)
 @given(
     spoilt({"rules": scaling_rules.adapter_rules()}),
     some.sampled_from([None, 0, 2]),
@@ -410,14 +396,12 @@ def test_a_rule_is_ok_only_if_the_metric_is_there(config, found, url, offered):
         assert offered
 
 
-@settings(max_examples=100)
 @given(spoilt(DEPLOYMENT), some.text(max_size=30))
 def test_any_address_of_prometheus_is_held_against_ours(deployment, url):
     assert isinstance(custom_metrics.prometheus_url(mapping(deployment)), str)
     assert not custom_metrics.points_to(url, "prometheus.monitoring:9090") or url.strip().startswith("http")
 
 
-@settings(max_examples=200)
 @given(JUNK)
 def test_a_quantity_is_a_number_or_nothing(junk):
     number = scaling_rules.parse_quantity(junk)
@@ -474,7 +458,6 @@ class HostileCluster:
         return NOW
 
 
-@settings(max_examples=300)
 @given(some.data())
 def test_the_whole_walk(data):
     cluster = HostileCluster(data)
@@ -501,7 +484,6 @@ def test_the_whole_walk(data):
 FINDING = {"check": "api", "subject": "x", "status": "ok", "message": "fine", "remedy": ""}
 
 
-@settings(max_examples=200)
 @given(some.lists(spoilt(FINDING), max_size=3), some.sampled_from(["failed", "warning", "never"]))
 def test_findings_of_others_are_shown_whatever_they_are(things, level):
     assert isinstance(findings.table(things, color=True, width=60), str)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, protobuf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "api_lists"
@@ -88,7 +88,6 @@ def test_what_is_no_list_is_refused():
         read(b"<html>login</html>", gpu_labels.node_fields())
 
 
-@settings(max_examples=300)
 @given(some.data())
 def test_bytes_that_changed_end_in_an_error_or_in_objects(data):
     whole = bytearray(answer(data.draw(some.sampled_from(["nodes", "pods"]))))
@@ -103,7 +102,6 @@ def test_bytes_that_changed_end_in_an_error_or_in_objects(data):
             project(item)
 
 
-@settings(max_examples=200)
 @given(some.binary(max_size=200))
 def test_any_bytes_end_in_an_error(data):
     with pytest.raises(protobuf.Malformed):
