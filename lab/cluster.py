@@ -124,6 +124,10 @@ def start_switch(lab: Lab) -> None:
     network.connect_machine(lab, processes.switch_process(lab))
 
 
+def api_is_ready(lab: Lab) -> bool:
+    return kubectl(lab, "get", "--raw=/readyz", "--request-timeout=2s", check=False).strip() == "ok"
+
+
 def nodes_ready(lab: Lab) -> dict[str, bool]:
     """Each node that the apiserver knows, and whether it is Ready."""
     listed = json.loads(kubectl(lab, "get", "nodes", "-o", "json"))
@@ -149,9 +153,9 @@ def apply_addons(lab: Lab) -> None:
     )
 
 
-def dns_answers(lab: Lab) -> bool:
-    """Ask the cluster's DNS, from a node, for the apiserver's Service."""
-    pid = processes.node_process(lab, lab.control_plane.name)
+def dns_answers(lab: Lab, node: Node) -> bool:
+    """Ask the cluster's DNS, from a node and by its kube-proxy's rules, for the apiserver's Service."""
+    pid = processes.node_process(lab, node.name)
     done = subprocess.run(
         [
             *("nsenter", f"--target={pid}", "--net", "busybox", "nslookup"),
@@ -198,8 +202,7 @@ def images_loaded(imports: dict[str, subprocess.Popen]) -> tuple[bool, str]:
 
 def wait_until_ready(lab: Lab, imports: dict[str, subprocess.Popen], timeout: float) -> None:
     def apiserver() -> tuple[bool, str]:
-        answer = kubectl(lab, "get", "--raw=/readyz", "--request-timeout=2s", check=False)
-        return answer.strip() == "ok", f"see {lab.node_folder(lab.control_plane)}/log/kube-apiserver.log"
+        return api_is_ready(lab), f"see {lab.node_folder(lab.control_plane)}/log/kube-apiserver.log"
 
     def nodes() -> tuple[bool, str]:
         known = nodes_ready(lab)
@@ -207,7 +210,8 @@ def wait_until_ready(lab: Lab, imports: dict[str, subprocess.Popen], timeout: fl
         return not waiting, f"not Ready: {', '.join(waiting)}"
 
     def dns() -> tuple[bool, str]:
-        return dns_answers(lab), "no answer from the cluster's DNS"
+        silent = [node.name for node in lab.nodes if not dns_answers(lab, node)]
+        return not silent, f"no answer from the cluster's DNS on {', '.join(silent)}"
 
     with step("kube-apiserver"):
         wait_for("kube-apiserver", apiserver, timeout, 0.3)
@@ -285,8 +289,13 @@ def status(lab: Lab) -> dict:
     """The state of every part, for people and for ``--json``."""
     lab = saved(lab) or lab
     exists = (lab.root / "lab.json").exists()
-    api = exists and kubectl(lab, "get", "--raw=/readyz", "--request-timeout=2s", check=False).strip() == "ok"
-    ready = nodes_ready(lab) if api else {}
+    api, ready = exists and api_is_ready(lab), {}
+    if api:
+        try:
+            ready = nodes_ready(lab)
+        except LabError:
+            # It went away between the two questions.
+            api = False
     nodes = []
     for node in lab.nodes if exists else ():
         pid = processes.node_process(lab, node.name)

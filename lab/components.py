@@ -24,7 +24,7 @@ CNI_FOLDER = "/usr/lib/cni"
 class Component:
     """One supervised program of a node.
 
-    ``after`` is a local TCP port or a socket path that must answer before the program is started.
+    ``after`` is a local TCP port, an ``address:port`` or a socket path that must answer before the program is started.
     """
 
     name: str
@@ -192,6 +192,8 @@ def kube_proxy(lab: Lab, node: Node) -> Component:
             "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
         ],
+        # It looks for its Node object with pauses that double up to 32 s: not before there can be one.
+        after=f"{lab.address(lab.control_plane)}:6443",
     )
 
 

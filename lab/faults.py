@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 from lab import cgroups, cluster, network, processes
+from lab.progress import wait_for
 from lab.settings import Lab, Node
 
 SLOW_GROUP = "slow"
@@ -132,6 +133,7 @@ def heal(lab: Lab) -> None:
             cut_node(lab, node.name, cut=False)
         else:
             start_node(lab, node.name)
+    wait_for("kube-apiserver", lambda: (cluster.api_is_ready(lab), "no answer"), timeout=120)
     pods = json.loads(cluster.kubectl(lab, "get", "pods", "--all-namespaces", "-o", "json"))["items"]
     for pod in pods:
         if pod["status"].get("podIP") and not pod["spec"].get("hostNetwork"):

@@ -12,6 +12,10 @@ from collections.abc import Iterable
 
 from kubernetes import client, config, watch
 
+# A connection that died in silence is noticed after so long.
+ANSWER_SECONDS = 10
+WATCH_SECONDS = 60
+
 
 def pick_address(pool: ipaddress.IPv4Network, taken: Iterable[str], wanted: str | None = None) -> str:
     """The wanted address if it is in the pool and free, else the first free one.
@@ -37,11 +41,16 @@ def addresses_of(service) -> list[str]:
 def serve(pool: ipaddress.IPv4Network) -> None:
     api = client.CoreV1Api()
     given: dict[str, str] = {}
-    listed = api.list_service_for_all_namespaces()
+    listed = api.list_service_for_all_namespaces(_request_timeout=ANSWER_SECONDS)
     for service in listed.items:
         for address in addresses_of(service):
             given[service.metadata.uid] = address
-    for event in watch.Watch().stream(api.list_service_for_all_namespaces, timeout_seconds=300):
+    changes = watch.Watch().stream(
+        api.list_service_for_all_namespaces,
+        timeout_seconds=WATCH_SECONDS,
+        _request_timeout=(ANSWER_SECONDS, WATCH_SECONDS + ANSWER_SECONDS),
+    )
+    for event in changes:
         service = event["object"]
         if event["type"] == "DELETED":
             given.pop(service.metadata.uid, None)
@@ -56,6 +65,7 @@ def serve(pool: ipaddress.IPv4Network) -> None:
                 service.metadata.name,
                 service.metadata.namespace,
                 {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}},
+                _request_timeout=ANSWER_SECONDS,
             )
             given[service.metadata.uid] = address
             print(f"{where} has address {address}", flush=True)

@@ -112,8 +112,15 @@ def lay_network(spec: dict) -> None:
 
 
 def answers(after: int | str | None) -> bool:
-    """Whether the local TCP port or the socket path accepts connections."""
+    """Whether the local TCP port, the ``address:port`` or the socket path accepts connections."""
     if after is None:
+        return True
+    if isinstance(after, str) and not after.startswith("/"):
+        address, _, port = after.rpartition(":")
+        try:
+            socket.create_connection((address, int(port)), timeout=1).close()
+        except OSError:
+            return False
         return True
     family, address = (socket.AF_INET, ("127.0.0.1", after)) if isinstance(after, int) else (socket.AF_UNIX, after)
     with socket.socket(family) as probe:

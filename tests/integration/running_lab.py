@@ -87,7 +87,7 @@ def traces(name: str) -> list[str]:
     return found
 
 
-def eventually(check, timeout: float = 30):
+def eventually(check, timeout: float = 60):
     """Call until it neither raises nor returns something false."""
     deadline = time.monotonic() + timeout
     while True:

@@ -132,8 +132,10 @@ def test_a_cut_pod_is_out_of_reach_until_it_is_plugged_in(trial):
 
 def test_the_apiserver_can_be_stopped_and_healed(lab):
     lab.command("fault", "apiserver-stop")
-    eventually(lambda: not lab.state["api"])
-    lab.command("fault", "apiserver-start")
+    try:
+        eventually(lambda: not lab.state["api"])
+    finally:
+        lab.command("fault", "apiserver-start")
     eventually(lambda: lab.state["api"], 60)
 
 
