@@ -54,6 +54,8 @@ integration: setup-tests  ## tests on a fresh lab named `test`, beside any other
 	$(BIN)/pytest tests/integration
 
 test: lint  ## all checks, unit and integration tests
+	@# First, or the tests that ask promtool would be skipped where nothing is cached yet.
+	$(BIN)/python -m lab prepare
 	$(BIN)/pytest tests/unit tests/integration
 
 bench-scaling: setup  ## compare scaling rules by replay, without a cluster (about 10 min); build/bench
