@@ -9,7 +9,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 60}]
 
-.PHONY: bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit integration test clean
+.PHONY: bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
+        integration test test-long clean
 
 help:  ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,6 +58,9 @@ test: lint  ## all checks, unit and integration tests
 	@# First, or the tests that ask promtool would be skipped where nothing is cached yet.
 	$(BIN)/python -m lab prepare
 	$(BIN)/pytest tests/unit tests/integration
+
+test-long: setup-tests  ## the tests that take too long for `make test`: long streams, faults, kills
+	$(BIN)/pytest tests/long
 
 bench-scaling: setup  ## compare scaling rules by replay, without a cluster (about 10 min); build/bench
 	nice $(BIN)/python -m tests.benchmarks.scaling --seeds 20
