@@ -23,6 +23,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -279,6 +280,37 @@ def check_files(configuration) -> None:
             )
 
 
+class NextPage:
+    """The request for the page after this one, sent as soon as its token is known: the API server makes that page while
+    this one is still being read. What was not fetched yet waits in the connection, not in memory."""
+
+    def __init__(self, send: Callable[[Mapping], urllib3.HTTPResponse]) -> None:
+        self.send = send
+        self.pool = ThreadPoolExecutor(1)
+        self.query: dict = {}
+        self.sent: Future | None = None
+
+    def ask(self, query: Mapping) -> None:
+        if self.sent is None or self.query != query:
+            self.drop()
+            self.query, self.sent = dict(query), self.pool.submit(self.send, dict(query))
+
+    def answer(self, query: Mapping) -> urllib3.HTTPResponse:
+        """The answer to this query, or the error of its request; asked for now if it was not before."""
+        self.ask(query)
+        sent, self.sent = self.sent, None
+        return sent.result()
+
+    def drop(self) -> None:
+        sent, self.sent = self.sent, None
+        if sent is not None and not sent.cancel():
+            sent.add_done_callback(lambda done: done.exception() or done.result().close())
+
+    def close(self) -> None:
+        self.drop()
+        self.pool.shutdown(wait=False)
+
+
 class Cluster:
     """GETs of one cluster within one deadline."""
 
@@ -364,22 +396,27 @@ class Cluster:
 
     def read_pages(self, path: str, project: Callable, query: dict, page: int, fields: protobuf.Fields | None) -> list:
         query["limit"] = page
+        accept = "application/json" if fields is None else f"{protobuf.CONTENT_TYPE},application/json"
         found: list = []
         version = None
-        read = partial(self.read_page, path, query, project, fields)
-        while True:
-            kept, metadata = self.retried(read)
-            # An apiserver behind the same address may not know the token's moment, and must not answer with another.
-            if version not in (None, metadata.get("resourceVersion")):
-                raise Expired(f"{path}: the pages of the list are of different moments", "try again")
-            version = metadata.get("resourceVersion")
-            found += kept
-            if not metadata.get("continue"):
-                return found
-            query["continue"] = metadata["continue"]
+        pages = NextPage(partial(self.send, path, accept=accept))
+        read = partial(self.read_page, path, query, project, fields, pages)
+        try:
+            while True:
+                kept, metadata = self.retried(read)
+                # Another API server behind this address may not know the moment, and must not answer with its own.
+                if version not in (None, metadata.get("resourceVersion")):
+                    raise Expired(f"{path}: the pages of the list are of different moments", "try again")
+                version = metadata.get("resourceVersion")
+                found += kept
+                if not metadata.get("continue"):
+                    return found
+                query["continue"] = metadata["continue"]
+        finally:
+            pages.close()
 
     def read_page(
-        self, path: str, query: Mapping, project: Callable, fields: protobuf.Fields | None
+        self, path: str, query: Mapping, project: Callable, fields: protobuf.Fields | None, pages: NextPage
     ) -> tuple[list, Mapping]:
         """(what is kept of the items, metadata of the list) of one page, whole or not at all."""
 
@@ -389,8 +426,13 @@ class Cluster:
                 items = protobuf.read_list(chunks, fields, metadata)
             else:
                 items = self.json_items(path, b"".join(chunks), metadata)
+            kept = []
             try:
-                projected = [project(item) for item in items]
+                for item in items:
+                    # A list's metadata comes before its items.
+                    if not kept and metadata.get("continue"):
+                        pages.ask({**query, "continue": metadata["continue"]})
+                    kept.append(project(item))
             except protobuf.Malformed as error:
                 raise BadAnswer(
                     f"{self.host}{path} answered with a broken list ({error})",
@@ -398,10 +440,9 @@ class Cluster:
                     "NotWhole",
                     200,
                 ) from error
-            return [kept for kept in projected if kept is not None], metadata
+            return [entry for entry in kept if entry is not None], metadata
 
-        accept = "application/json" if fields is None else f"{protobuf.CONTENT_TYPE},application/json"
-        return self.once(path, query, take, True, accept)
+        return self.received(path, pages.answer(query), take, True)
 
     def json_items(self, path: str, body: bytes, metadata: dict) -> Iterator[Mapping]:
         answer = self.parsed(path, body)
@@ -424,15 +465,12 @@ class Cluster:
                 200,
             ) from error
 
-    def once(
-        self,
-        path: str,
-        query: Mapping | None,
-        take: Callable,
-        listing: bool = False,
-        accept: str = "application/json",
-    ):
+    def once(self, path: str, query: Mapping | None, take: Callable, listing: bool = False):
         """One request, no retry. `take` makes the result of the answer and the pieces of its body."""
+        return self.received(path, self.send(path, query), take, listing)
+
+    def send(self, path: str, query: Mapping | None, accept: str = "application/json") -> urllib3.HTTPResponse:
+        """The answer to one request, of which nothing but the headers is read."""
         left = self.deadline.left()
         if left <= 0:
             raise self.too_late("nothing was asked any more")
@@ -445,7 +483,7 @@ class Cluster:
             url += "?" + urlencode(fields)
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
         try:
-            response = self.client.rest_client.pool_manager.request(
+            return self.client.rest_client.pool_manager.request(
                 "GET",
                 url,
                 headers=headers,
@@ -456,6 +494,9 @@ class Cluster:
             )
         except Exception as error:
             raise self.connection_error(error, path) from error
+
+    def received(self, path: str, response: urllib3.HTTPResponse, take: Callable, listing: bool):
+        """What `take` makes of the answer; an error of this file where it is none of success."""
         try:
             chunks = self.chunks_of(response, path)
             if response.status != 200:

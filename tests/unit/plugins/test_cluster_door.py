@@ -39,6 +39,49 @@ def test_a_list_is_read_page_by_page(api):
     assert {query["labelSelector"] for query in api.asked(NODES)} == {"a=b"}
 
 
+def test_the_next_page_is_asked_for_while_one_is_read(api):
+    api.routes[NODES] = page
+    asked = []
+
+    def project(item):
+        until = time.monotonic() + 5
+        while len(api.asked(NODES)) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        asked.append(len(api.asked(NODES)))
+        return item["metadata"]["name"]
+
+    names = connect(api.url).list_all(NODES, project, page=4)
+    assert names == [f"n{i}" for i in range(7)]
+    assert asked == [2] * 7
+
+
+def test_a_page_that_was_asked_for_too_early_is_asked_for_again(api):
+    api.routes[NODES] = lambda query, count: (503, {"message": "later"}) if count == 2 else page(query, count)
+    cluster = connect(api.url)
+    assert len(cluster.list_all(NODES, page=3)) == 7
+    assert [query.get("continue") for query in api.asked(NODES)] == [None, "3", "3", "6"]
+    assert cluster.pauses == [door.FIRST_PAUSE]
+
+
+def test_an_answer_that_nobody_wants_any_more_is_closed():
+    answers = {}
+
+    def send(query):
+        return answers.setdefault(query["continue"], SimpleNamespace(close=lambda: closed.append(query)))
+
+    closed = []
+    pages = door.NextPage(send)
+    pages.ask({"continue": "a"})
+    pages.ask({"continue": "a"})
+    assert pages.answer({"continue": "b"}) is answers["b"]
+    pages.ask({"continue": "c"})
+    pages.close()
+    pages.pool.shutdown(wait=True)
+    wanted = [entry for entry in closed if entry["continue"] != "b"]
+    assert wanted == closed
+    assert {entry["continue"] for entry in closed} == set(answers) - {"b"}
+
+
 def test_the_token_is_sent_and_impersonation_too(api):
     api.routes[NODES] = {"items": []}
     connect(api.url, impersonate_user="jane", impersonate_groups=["a", "b"]).list_all(NODES)
