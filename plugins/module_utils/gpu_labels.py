@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from ansible_collections.speechops.riva.plugins.module_utils import protobuf
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_hardware, protobuf
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
     FAILED,
     OK,
@@ -809,6 +809,52 @@ def old_labels(node: Node) -> Finding:
         f"GPU Feature Discovery does not run there: its labels{since} may be stale",
         f"kubectl get daemonsets -A shows whether it is wanted on {node.name}; where it runs outside Kubernetes, do"
         " not ask for check_discovery",
+    )
+
+
+def hardware_findings(nodes: Iterable[Node], expected: Mapping[str, Mapping]) -> list[Finding]:
+    """Labels against the hardware: `expected` is what gpu_hardware_info says each node should be labelled with."""
+    labels = {node.name: node.labels for node in nodes}
+    return [label_finding(name, labels.get(name), mapping(wanted)) for name, wanted in sorted(expected.items())]
+
+
+def hardware_errors(expected: Mapping) -> list[str]:
+    """What is wrong with the expected hardware itself."""
+    return [
+        f"expected_hardware.{name} is {str(wanted)[:60]!r}; expected what gpu_hardware_info returns as labels"
+        for name, wanted in sorted(expected.items())
+        if not isinstance(mapping(wanted).get("labels"), Mapping)
+    ]
+
+
+def label_finding(name: str, labels: Mapping | None, wanted: Mapping) -> Finding:
+    """One node's labels against its hardware."""
+    if labels is None:
+        return Finding(
+            "gpu_labels",
+            name,
+            FAILED,
+            "its hardware was looked at, and the cluster has no node of this name",
+            "name the host as its node is named (nvidia_driver_node_name), or join it to the cluster",
+        )
+    # What pods are scheduled by comes first; not all may be told.
+    found = sorted(gpu_hardware.differences(labels, wanted), key=lambda item: not gpu_hardware.matter([item]))
+    if not found:
+        return Finding(
+            "gpu_labels", name, OK, f"its {len(wanted.get('labels') or {})} labels are those of its hardware"
+        )
+    words = [
+        f"{item['label'].removeprefix(PREFIX)} is {item['found'] or 'missing' if item['found'] != '' else 'empty'},"
+        f" its hardware {'has none' if item['expected'] is None else 'is ' + (item['expected'] or 'empty')}"
+        for item in found
+    ]
+    return Finding(
+        "gpu_labels",
+        name,
+        FAILED if gpu_hardware.matter(found) else WARNING,
+        f"labels differ from the hardware: {short_list(words, 4, '; ')}",
+        f"restart GPU Feature Discovery on {name}: kubectl delete pod -A --field-selector spec.nodeName={name} -l"
+        " app=gpu-feature-discovery (app.kubernetes.io/name=nvidia-device-plugin without the GPU Operator)",
     )
 
 

@@ -92,6 +92,13 @@ options:
       - Reads the pods of the whole cluster.
     type: bool
     default: false
+  expected_hardware:
+    description:
+      - The truth to hold the labels against, by node name; M(speechops.riva.gpu_hardware_info) returns it.
+      - Labels differ from the hardware after a GPU was swapped, MIG was changed or the driver upgraded while GPU
+        Feature Discovery did not look. It is a failure where pods may land on the wrong GPU, else a warning.
+    type: dict
+    default: {}
   mig:
     description:
       - What is asked of Multi-Instance GPU (MIG).
@@ -150,6 +157,12 @@ EXAMPLES = r"""
       - namespace: riva
         labels:
           app.kubernetes.io/instance: riva-asr
+
+- name: The labels are those of the hardware that the nodes really have
+  speechops.riva.validate_gpu_nodes:
+    kubeconfig: /etc/riva/admin.kubeconfig
+    expected_hardware:
+      gpu-1: "{{ hostvars['gpu-1'].hardware.labels }}"
 
 - name: The device plugin has come up within ten minutes
   speechops.riva.validate_gpu_nodes:
@@ -328,6 +341,7 @@ def own_arguments():
         "min_driver": {"type": "str"},
         "min_cuda": {"type": "str"},
         "check_discovery": {"type": "bool", "default": False},
+        "expected_hardware": {"type": "dict", "default": {}},
         "mig": {
             "type": "str",
             "default": "any",
@@ -396,7 +410,8 @@ def examine(cluster, params, wanted):
         "free_gpus": sum(verdict.free or 0 for verdict in matching) if free else None,
         "fitting_pods": gpu_labels.fitting_pods(matching, wanted.gpus_per_pod) if free else None,
     }
-    return gpu_labels.findings_of(verdicts, wanted, discovered), facts
+    of_hardware = gpu_labels.hardware_findings(nodes, params["expected_hardware"])
+    return [*gpu_labels.findings_of(verdicts, wanted, discovered), *of_hardware], facts
 
 
 def main():
@@ -406,7 +421,7 @@ def main():
         module,
         "the cluster's nodes do not meet the GPU requirement",
         lambda cluster: examine(cluster, module.params, wanted),
-        gpu_labels.requirement_errors(wanted),
+        gpu_labels.requirement_errors(wanted) + gpu_labels.hardware_errors(module.params["expected_hardware"]),
     )
 
 

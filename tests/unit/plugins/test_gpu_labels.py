@@ -336,3 +336,39 @@ def test_hostile_nodes_never_meet_it_and_never_break_it(item):
 def test_a_wrong_requirement_is_named(options, text):
     assert text in rules.requirement_errors(wanted(**options))[0]
     assert rules.requirement_errors(wanted()) == []
+
+
+TRUTH = {"labels": {key: value for key, value in T4.items() if not key.endswith("gpu.present")}, "either": {}}
+
+
+@pytest.mark.parametrize(
+    ("node_labels", "status", "words"),
+    [
+        (T4, "ok", "labels are those of its hardware"),
+        (
+            {**T4, "nvidia.com/gpu.product": "NVIDIA-A10"},
+            "failed",
+            "gpu.product is NVIDIA-A10, its hardware is Tesla-T4",
+        ),
+        ({**T4, "nvidia.com/gpu.count": "1"}, "failed", "gpu.count is 1, its hardware is 2"),
+        ({**T4, "nvidia.com/mig.strategy": "single"}, "failed", "mig.strategy is single, its hardware has none"),
+        ({**T4, "nvidia.com/cuda.driver-version.full": "570.1"}, "warning", "driver-version.full is 570.1"),
+        ({}, "failed", "gpu.compute.major is missing"),
+    ],
+)
+def test_labels_are_held_against_the_hardware(node_labels, status, words):
+    (found,) = rules.hardware_findings([node(node_labels)], {"n": TRUTH})
+    assert (found.check, found.subject, found.status) == ("gpu_labels", "n", status)
+    assert words in found.message
+    assert bool(found.remedy) == (status != "ok")
+
+
+def test_hardware_of_a_node_that_is_not_in_the_cluster():
+    (found,) = rules.hardware_findings([node()], {"other": TRUTH})
+    assert (found.status, "no node of this name" in found.message) == ("failed", True)
+
+
+@pytest.mark.parametrize("wanted", [None, "x", [], {}, {"labels": "x"}])
+def test_expected_hardware_has_to_be_of_its_form(wanted):
+    assert "expected_hardware.n" in rules.hardware_errors({"n": wanted})[0]
+    assert rules.hardware_errors({"n": TRUTH}) == []
