@@ -63,7 +63,8 @@ def _secret(name, kind, data):
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name},
+        # uninstall.yml finds by it what no release holds.
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "speechops.riva"}},
         "type": kind,
         "data": encoded,
     }
