@@ -38,37 +38,56 @@ def addresses_of(service) -> list[str]:
     return [entry.ip for entry in (service.status.load_balancer.ingress or []) if entry.ip]
 
 
+class Balancer:
+    """Addresses of the pool, and who has them."""
+
+    def __init__(self, api: client.CoreV1Api, pool: ipaddress.IPv4Network) -> None:
+        self.api = api
+        self.pool = pool
+        self.given: dict[str, str] = {}
+
+    def look(self, service) -> None:
+        """Gives the Service an address if it is of the type and has none."""
+        if found := addresses_of(service):
+            self.given[service.metadata.uid] = found[0]
+            return
+        if service.spec.type != "LoadBalancer":
+            return
+        where = f"{service.metadata.namespace}/{service.metadata.name}"
+        try:
+            address = pick_address(self.pool, self.given.values(), service.spec.load_balancer_ip)
+        except LookupError as error:
+            print(f"{where}: {error}", flush=True)
+            return
+        self.api.patch_namespaced_service_status(
+            service.metadata.name,
+            service.metadata.namespace,
+            {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}},
+            _request_timeout=ANSWER_SECONDS,
+        )
+        self.given[service.metadata.uid] = address
+        print(f"{where} has address {address}", flush=True)
+
+    def forget(self, service) -> None:
+        self.given.pop(service.metadata.uid, None)
+
+
 def serve(pool: ipaddress.IPv4Network) -> None:
-    api = client.CoreV1Api()
-    given: dict[str, str] = {}
-    listed = api.list_service_for_all_namespaces(_request_timeout=ANSWER_SECONDS)
-    for service in listed.items:
-        for address in addresses_of(service):
-            given[service.metadata.uid] = address
+    """All Services as they are, then each change for WATCH_SECONDS."""
+    balancer = Balancer(client.CoreV1Api(), pool)
+    listed = balancer.api.list_service_for_all_namespaces(_request_timeout=ANSWER_SECONDS)
+    # What has an address keeps it.
+    for service in sorted(listed.items, key=lambda entry: not addresses_of(entry)):
+        balancer.look(service)
+    # From the list on: a watch «from now» waits for etcd's progress notes, which Debian's etcd 3.4 can't be asked for.
     changes = watch.Watch().stream(
-        api.list_service_for_all_namespaces,
+        balancer.api.list_service_for_all_namespaces,
+        resource_version=listed.metadata.resource_version,
         timeout_seconds=WATCH_SECONDS,
         _request_timeout=(ANSWER_SECONDS, WATCH_SECONDS + ANSWER_SECONDS),
     )
     for event in changes:
-        service = event["object"]
-        if event["type"] == "DELETED":
-            given.pop(service.metadata.uid, None)
-        elif service.spec.type == "LoadBalancer" and not addresses_of(service):
-            where = f"{service.metadata.namespace}/{service.metadata.name}"
-            try:
-                address = pick_address(pool, given.values(), service.spec.load_balancer_ip)
-            except LookupError as error:
-                print(f"{where}: {error}", flush=True)
-                continue
-            api.patch_namespaced_service_status(
-                service.metadata.name,
-                service.metadata.namespace,
-                {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}},
-                _request_timeout=ANSWER_SECONDS,
-            )
-            given[service.metadata.uid] = address
-            print(f"{where} has address {address}", flush=True)
+        (balancer.forget if event["type"] == "DELETED" else balancer.look)(event["object"])
 
 
 def main() -> None:

@@ -38,9 +38,7 @@ class ChunkCutter:
         if not data:
             return []
         if not self.sample_rate:
-            raise AudioError(
-                "config.sample_rate_hertz is 0 and the audio has no WAV header: set the sample rate"
-            )
+            raise AudioError("config.sample_rate_hertz is 0 and the audio has no WAV header: set the sample rate")
         self._bytes += len(data)
         size = self.chunk_samples * BYTES_PER_SAMPLE
         count, self._bytes = divmod(self._bytes, size)

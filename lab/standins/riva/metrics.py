@@ -104,9 +104,7 @@ class Gpu:
         yield "nv_gpu_power_usage", "GPU power usage in watts", round(watts, 3)
 
 
-def model_statistics(
-    batcher: Batcher, acoustic: str, idle: str, ensemble: str | None
-) -> dict[str, ModelStats]:
+def model_statistics(batcher: Batcher, acoustic: str, idle: str, ensemble: str | None) -> dict[str, ModelStats]:
     """The models that this server exports, as Riva does: one works, one waits for its turn for ever."""
     models = {acoustic: batcher.stats, idle: ModelStats()}
     if ensemble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,3 +117,36 @@ def test_only_other_command_lines_leave_a_node_running():
     assert components.same_but_for_commands(spec(Lab()), spec(Lab(aggregation=False)))
     assert not components.same_but_for_commands(spec(Lab()), spec(Lab(gpu_nodes=3)))
     assert not components.same_but_for_commands(spec(Lab(), 0), spec(Lab(), 1))
+
+
+def service(name, kind="LoadBalancer", address=None, wanted=None):
+    ingress = [SimpleNamespace(ip=address)] if address else None
+    return SimpleNamespace(
+        metadata=SimpleNamespace(name=name, namespace="traefik", uid=name),
+        spec=SimpleNamespace(type=kind, load_balancer_ip=wanted),
+        status=SimpleNamespace(load_balancer=SimpleNamespace(ingress=ingress)),
+    )
+
+
+def test_services_that_are_there_get_addresses_and_the_watch_goes_on_from_there(monkeypatch):
+    patched, watched = {}, {}
+
+    class Api:
+        def list_service_for_all_namespaces(self, **_options):
+            items = [service("new"), service("inside", "ClusterIP"), service("old", address="10.9.3.1")]
+            return SimpleNamespace(items=items, metadata=SimpleNamespace(resource_version="77"))
+
+        def patch_namespaced_service_status(self, name, _namespace, body, **_options):
+            patched[name] = body["status"]["loadBalancer"]["ingress"][0]["ip"]
+
+    class Watch:
+        def stream(self, _function, **options):
+            watched.update(options)
+            yield {"type": "DELETED", "object": service("old", address="10.9.3.1")}
+            yield {"type": "ADDED", "object": service("later")}
+
+    monkeypatch.setattr(load_balancer.client, "CoreV1Api", Api)
+    monkeypatch.setattr(load_balancer.watch, "Watch", Watch)
+    load_balancer.serve(ipaddress.ip_network("10.9.3.0/29"))
+    assert patched == {"new": "10.9.3.2", "later": "10.9.3.1"}
+    assert watched["resource_version"] == "77"

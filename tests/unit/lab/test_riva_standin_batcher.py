@@ -23,9 +23,7 @@ SECOND = 1_000_000_000
 
 
 def config(**changes) -> BatcherConfig:
-    return BatcherConfig(
-        **{"service_base_ns": 10 * NS_PER_MS, "service_per_item_ns": 4 * NS_PER_MS, **changes}
-    )
+    return BatcherConfig(**{"service_base_ns": 10 * NS_PER_MS, "service_per_item_ns": 4 * NS_PER_MS, **changes})
 
 
 def poisson(rate_per_second: float, count: int, seed: int) -> list[int]:
@@ -109,9 +107,7 @@ def replay(settings: BatcherConfig, arrivals: list[int]) -> list[tuple[int, int]
     ],
 )
 def test_choose_batch(waiting, age_ms, preferred, delay_ms, expected):
-    settings = config(
-        max_batch_size=8, preferred_batch_sizes=preferred, max_queue_delay_ns=delay_ms * NS_PER_MS
-    )
+    settings = config(max_batch_size=8, preferred_batch_sizes=preferred, max_queue_delay_ns=delay_ms * NS_PER_MS)
     assert choose_batch(waiting, age_ms * NS_PER_MS, settings) == expected
 
 

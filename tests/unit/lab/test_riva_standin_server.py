@@ -39,9 +39,7 @@ class Server:
     """One stand-in on free ports of the loopback address."""
 
     def __init__(self, *flags: str, wait: bool = True, **settings) -> None:
-        environment = {
-            name: text for name, text in os.environ.items() if not name.startswith("RIVA_STANDIN_")
-        }
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("RIVA_STANDIN_")}
         chosen = {
             "HOST": "127.0.0.1",
             "GRPC_PORT": 0,
@@ -84,9 +82,7 @@ class Server:
     def health(self, service: str = "", timeout: float = 5) -> int:
         return self.health_stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout).status
 
-    def get(
-        self, path: str, port: int | None = None, method: str = "GET", timeout: float = 5
-    ) -> tuple[int, str]:
+    def get(self, path: str, port: int | None = None, method: str = "GET", timeout: float = 5) -> tuple[int, str]:
         request = urllib.request.Request(f"http://127.0.0.1:{port or self.http}{path}", method=method)
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -98,18 +94,14 @@ class Server:
         _, page = self.get("/metrics", self.metrics_port)
         return {
             series: float(value)
-            for series, value in (
-                line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#")
-            )
+            for series, value in (line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
         }
 
     def counter(self, name: str, model: str = ACOUSTIC) -> float:
         return self.metrics()[f'{name}{{model="{model}",version="1"}}']
 
     def failures(self, reason: str) -> float:
-        return self.metrics()[
-            f'nv_inference_request_failure{{model="{ACOUSTIC}",reason="{reason}",version="1"}}'
-        ]
+        return self.metrics()[f'nv_inference_request_failure{{model="{ACOUSTIC}",reason="{reason}",version="1"}}']
 
     def stream(self, pieces, interim: bool = True, **config):
         """All responses of one stream."""
@@ -302,9 +294,7 @@ def test_metrics_page_has_tritons_names_types_and_labels(server):
     _, page = server.get("/metrics", server.metrics_port)
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     helps = set(re.findall(r"^# HELP (\S+) .+$", page, re.MULTILINE))
-    counters = {
-        f"nv_inference_{name}" for name in ("request_success", "request_failure", "count", "exec_count")
-    }
+    counters = {f"nv_inference_{name}" for name in ("request_success", "request_failure", "count", "exec_count")}
     counters |= {
         f"nv_inference_{name}_duration_us"
         for name in ("request", "queue", "compute_input", "compute_infer", "compute_output")
@@ -374,8 +364,7 @@ def test_counters_and_waits_of_a_saturated_server():
         # 25 full batches, and some smaller ones while the streams come in.
         assert 25 <= executions <= 40
         compute = sum(
-            server.counter(f"nv_inference_compute_{part}_duration_us")
-            for part in ("input", "infer", "output")
+            server.counter(f"nv_inference_compute_{part}_duration_us") for part in ("input", "infer", "output")
         )
         queue = server.counter("nv_inference_queue_duration_us")
         whole = server.counter("nv_inference_request_duration_us")

@@ -208,9 +208,7 @@ def wav(seconds: float, rate: int = 16000, channels: int = 1, width: int = 2) ->
 )
 def test_chunks_do_not_depend_on_how_the_audio_is_cut_by_the_client(audio, rate, chunks, piece):
     cutter = ChunkCutter(rate, 160)
-    cut = [
-        part for start in range(0, len(audio), piece) for part in cutter.feed(audio[start : start + piece])
-    ]
+    cut = [part for start in range(0, len(audio), piece) for part in cutter.feed(audio[start : start + piece])]
     cut += cutter.finish()
     assert cut == chunks
     assert cutter.samples == sum(chunks)
