@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import parse_quantity
+from ansible_collections.speechops.riva.plugins.module_utils.service_streams import Prometheus, read_streams
 
 # get(path, query) returns the decoded answer of the apiserver.
 Get = Callable[[str, dict], dict]
@@ -21,6 +22,11 @@ METRIC_SOURCES = {
     "Resource": "resource",
     "ContainerResource": "containerResource",
 }
+GPU = "nvidia.com/"
+# What is over holds no GPU, though it may still be listed.
+OVER = ("Succeeded", "Failed")
+# So many looks pass before a Prometheus that did not answer is asked again: the others must not wait for it.
+SAMPLES_WITHOUT_PROMETHEUS = 10
 VALUE_KINDS = ("averageValue", "value", "averageUtilization")
 
 
@@ -73,6 +79,14 @@ def pod_facts(pod: dict) -> dict:
     }
 
 
+def gpus_per_pod(deployment: dict) -> int:
+    """The GPUs, or slices of them, that each pod of a Deployment holds."""
+    containers = deployment["spec"].get("template", {}).get("spec", {}).get("containers") or []
+    limits = [container.get("resources", {}).get("limits") or {} for container in containers]
+    amounts = [parse_quantity(value) for limit in limits for name, value in limit.items() if name.startswith(GPU)]
+    return int(sum(amount or 0 for amount in amounts))
+
+
 def cluster_record(hpa: dict, deployment: dict, pods: list[dict]) -> dict:
     """Put one look at the cluster into one record."""
     status = hpa.get("status") or {}
@@ -83,8 +97,12 @@ def cluster_record(hpa: dict, deployment: dict, pods: list[dict]) -> dict:
         "desired": status.get("desiredReplicas") or deployment["spec"].get("replicas", 1),
         "replicas": deployment.get("status", {}).get("replicas", 0),
         "ready": deployment.get("status", {}).get("readyReplicas", 0),
+        "gpus_per_pod": gpus_per_pod(deployment),
         "metrics": metric_values(hpa),
-        "pods": sorted((pod_facts(pod) for pod in pods), key=lambda pod: (pod["created"] or "", pod["name"])),
+        "pods": sorted(
+            (pod_facts(pod) for pod in pods if (pod.get("status") or {}).get("phase") not in OVER),
+            key=lambda pod: (pod["created"] or "", pod["name"]),
+        ),
     }
 
 
@@ -104,11 +122,15 @@ def selector_text(labels: dict[str, str]) -> str:
 
 
 class Watched:
-    """Reads the HPA, its Deployment, the pods and the events, one request each."""
+    """Reads the HPA, its Deployment, the pods and the events, one request each, and the streams of the pods."""
 
-    def __init__(self, get: Get, namespace: str, name: str):
+    def __init__(self, get: Get, namespace: str, name: str, prometheus: Prometheus | None = None, chunk_ms: int = 160):
         self.get = get
+        self.namespace = namespace
         self.name = name
+        self.prometheus = prometheus
+        self.chunk_ms = chunk_ms
+        self.pause = 0
         within = f"namespaces/{quote(namespace)}"
         self.core = f"/api/v1/{within}"
         self.hpa_path = f"/apis/autoscaling/v2/{within}/horizontalpodautoscalers/{quote(name)}"
@@ -122,7 +144,26 @@ class Watched:
         deployment = self.get(f"{self.apps}/{quote(hpa['spec']['scaleTargetRef']['name'])}", {})
         labels = deployment["spec"]["selector"].get("matchLabels") or {}
         pods = self.get(f"{self.core}/pods", {"labelSelector": selector_text(labels)})["items"]
-        return [cluster_record(hpa, deployment, pods), *self._new_events()]
+        return [cluster_record(hpa, deployment, pods) | self._streams(), *self._new_events()]
+
+    def _streams(self) -> dict:
+        """Streams of the pods. Prometheus may be away or not there at all: the load test goes on without it."""
+        if self.prometheus is None:
+            return {}
+        if self.pause:
+            self.pause -= 1
+            return {}
+        try:
+            found = read_streams(
+                lambda query: self.get(self.prometheus.query_path, {"query": query}),
+                self.namespace,
+                self.name,
+                self.chunk_ms,
+            )
+        except Exception as error:
+            self.pause = SAMPLES_WITHOUT_PROMETHEUS
+            return {"streams_error": f"{type(error).__name__}: {error}"}
+        return {"streams": found.in_flight, "streams_source": found.source, "limits": found.limits}
 
     def _new_events(self) -> list[dict]:
         selector = f"involvedObject.kind=HorizontalPodAutoscaler,involvedObject.name={self.name}"

@@ -91,3 +91,13 @@ class StreamMeasure:
         if not self.all_sent or self.last_response_at is None:
             return None
         return round((self.last_response_at - self.sent_at[-1]) * 1000, 1)
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """The time from the first chunk to the last result, for each second of audio; none without a whole stream.
+
+        Audio is sent at the pace of speech, so a server that keeps up comes to a little more than 1.
+        """
+        if not self.all_sent or self.last_response_at is None or not self.total_seconds:
+            return None
+        return round((self.last_response_at - self.sent_at[0]) / self.total_seconds, 4)

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_profile import profile_problems
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import (
+    LOGNORMAL,
+    MOST_STREAMS_AT_ONCE,
+    Schedule,
+    profile_problems,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import path_of
 
 # option: (least, most, unit)
@@ -20,26 +25,55 @@ RANGES = {
     "objective_ms": (1, 60000, "milliseconds"),
     "sample_seconds": (1, 60, "seconds"),
     "max_streams": (1, 1000000, "streams"),
+    "max_streams_at_once": (1, 10000, "streams"),
     "max_failed_streams": (0, 1000000, "streams"),
+    "max_refused_streams": (0, 1000000, "streams"),
+    "stream_median_seconds": (1, 3600, "seconds"),
+    "stream_sigma": (0.1, 3, "(no unit)"),
+    "abort_failed_percent": (1, 100, "percent"),
+    "abort_latency_ms": (1, 600000, "milliseconds"),
 }
 ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def option_problems(options: dict) -> list[str]:
     """Return one sentence for each option that cannot be used."""
-    problems = [f"profile: {problem}" for problem in profile_problems(options["profile"])]
+    problems = load_problems(options)
     for name, (least, most, unit) in RANGES.items():
-        if not least <= options[name] <= most:
+        if options.get(name) is not None and not least <= options[name] <= most:
             problems.append(f"{name} is {options[name]:g}; it must be from {least} to {most} {unit}")
     endpoint = options.get("endpoint")
     if endpoint:
         found = ENDPOINT.fullmatch(endpoint)
         if not found or not 0 < int(found.group(2)) < 65536:
             problems.append(f"endpoint is {endpoint!r}; it must be host:port, for example 10.0.0.5:50051")
+    elif options.get("watch_cluster") is False:
+        problems.append("watch_cluster is false, so the cluster gives no endpoint; set endpoint to host:port")
+    if options.get("stream_distribution") == LOGNORMAL and options["stream_median_seconds"] > options["stream_seconds"]:
+        problems.append(
+            f"stream_median_seconds is {options['stream_median_seconds']:g}, more than the longest stream, "
+            f"stream_seconds {options['stream_seconds']:g}; it must be less"
+        )
     expected = options.get("expect_replicas")
+    if expected and options.get("watch_cluster") is False:
+        problems.append("expect_replicas needs to see the cluster; leave it out, or set watch_cluster to true")
     if expected is not None and (not expected or min(expected) < 0 or path_of(expected) != expected):
         problems.append(
             f"expect_replicas is {expected}; it must be a list of numbers, each different from the one before, "
             "for example [1, 3, 1]"
         )
     return problems
+
+
+def load_problems(options: dict) -> list[str]:
+    """Return what is wrong with the profile or the trace (as `read_trace` gives it); one of the two must be there."""
+    most = options.get("max_streams_at_once") or MOST_STREAMS_AT_ONCE
+    trace = options.get("trace")
+    if bool(trace) == bool(options.get("profile")):
+        return ["profile and trace_file: one of the two must be given, and not both"]
+    if not trace:
+        return [f"profile: {problem}" for problem in profile_problems(options["profile"], most)]
+    peak = Schedule([], trace).peak
+    if peak > most:
+        return [f"trace_file: it asks for {peak} streams at once; {most} is the most (max_streams_at_once)"]
+    return []

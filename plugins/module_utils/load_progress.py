@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
+
 
 class Follower:
     """Reads what a running load test adds to its records."""
@@ -48,7 +50,7 @@ def clock(seconds: float) -> str:
 def time_left(start: dict, seconds: float) -> str:
     """Say how long the load still lasts or, after it, how long the test still waits at the most."""
     plan = start["plan"]
-    profile = sum(step["duration"] for step in plan["steps"])
+    profile = schedule_of(plan).end
     if seconds < profile:
         return f"load ends in {clock(profile - seconds)}"
     longest_stream = plan["stream_seconds"] + plan["stream_grace_seconds"]
@@ -64,7 +66,7 @@ def progress_line(newest: dict[str, dict]) -> str | None:
     parts = [
         f"{clock(streams['t'])}",
         f"streams {streams['in_flight']} of {streams['level']} in flight, {streams['finished']} done, "
-        f"{streams['failed']} failed",
+        f"{streams['failed']} failed" + (f", {streams['refused']} refused" if streams.get("refused") else ""),
     ]
     if error and (not cluster or error["t"] > cluster["t"]):
         # Figures of an earlier look would pass for the present.

@@ -18,15 +18,18 @@ from dataclasses import asdict, dataclass, field
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import Audio, cut_chunks, stream_samples
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure, Window
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import (
+    GOLDEN_RATIO,
+    SPREAD,
+    Lengths,
+    Schedule,
     Step,
-    level_at,
     phase_at,
-    phases_of,
     stream_length,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
     FAILED,
     FINISHED,
+    REFUSED,
     STOPPED,
     recognition_config,
     run_stream,
@@ -39,7 +42,12 @@ LONGEST_PAUSE_AFTER_FAILURE = 10.0
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a load test is asked to do."""
+    """All that a load test is asked to do. *steps* or *trace* (as `read_trace` gives it) say how many streams, when.
+
+    Lengths are in seconds of audio, *stream_seconds* is the longest; see `Lengths` for the rest. *host* is the name
+    that the load balancer's route answers to, where it is not that of the endpoint. *stream_limit* is a pod's
+    calibrated capacity, *label* the name of this test among others.
+    """
 
     endpoint: str
     namespace: str
@@ -53,6 +61,28 @@ class Plan:
     sample_seconds: float
     max_streams: int
     language_code: str
+    trace: dict | None = None
+    stream_distribution: str = SPREAD
+    stream_median_seconds: float = 60.0
+    stream_sigma: float = 1.0
+    host: str = ""
+    label: str = ""
+    stream_limit: int | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.steps, self.trace)
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(self.stream_distribution, self.stream_seconds, self.stream_median_seconds, self.stream_sigma)
+
+    @property
+    def longest_stream(self) -> float:
+        """Seconds of the longest stream that can come."""
+        if self.trace and self.schedule.calls:
+            return max(length for _, length in self.schedule.calls)
+        return self.stream_seconds
 
 
 class Recorder:
@@ -78,35 +108,45 @@ class Recorder:
 class Slot:
     """A place for one stream at a time. After a failure it pauses, longer each time, to spare the server."""
 
-    task: asyncio.Task | None = None
+    free: bool = True
     not_before: float = 0.0
     failures: int = 0
-
-    @property
-    def free(self) -> bool:
-        return self.task is None
 
 
 @dataclass
 class Counts:
     opened: int = 0
-    ended: dict[str, int] = field(default_factory=lambda: {FINISHED: 0, FAILED: 0, STOPPED: 0})
+    ended: dict[str, int] = field(default_factory=lambda: {FINISHED: 0, FAILED: 0, STOPPED: 0, REFUSED: 0})
 
 
 class LoadTest:
-    """Runs a plan once. *sample* asks the cluster and returns records of it; it may block."""
+    """Runs a plan once. *sample* asks the cluster and returns records of it; it may block.
 
-    def __init__(self, plan: Plan, audio: Audio, recorder: Recorder, sample: Callable[[], list[dict]] | None):
+    *guard* sees the record of each second, and ends the test with what it returns, if it does.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        audio: Audio,
+        recorder: Recorder,
+        sample: Callable[[], list[dict]] | None,
+        guard: Callable[[dict], str] = lambda window: "",
+    ):
         self.plan = plan
         self.audio = audio
         self.recorder = recorder
         self.sample = sample
-        self.phases = phases_of(plan.steps)
-        self.profile_end = self.phases[-1].end
-        longest_stream = plan.stream_seconds + plan.stream_grace_seconds
+        self.guard = guard
+        self.schedule = plan.schedule
+        self.phases = self.schedule.phases
+        self.profile_end = self.schedule.end
+        longest_stream = plan.longest_stream + plan.stream_grace_seconds
         self.deadline = self.profile_end + max(plan.tail_seconds, longest_stream)
         self.counts = Counts()
         self.slots: list[Slot] = []
+        self.streams: set[asyncio.Task] = set()
+        self.calls_opened = 0
         self.window = Window()
         self.at_rest = False
         self.stop_reason = ""
@@ -115,7 +155,7 @@ class LoadTest:
 
     @property
     def in_flight(self) -> int:
-        return sum(not slot.free for slot in self.slots)
+        return len(self.streams)
 
     def stop(self, reason: str) -> None:
         """End the test at the next tick."""
@@ -184,7 +224,7 @@ class LoadTest:
                     self.stop("interrupted: the process that asked for the test is gone")
             if now >= self.deadline:
                 self.stop("the service was not back at its minimum before the deadline")
-            elif now >= self.profile_end and not self.in_flight:
+            elif now >= self.profile_end and not self.in_flight and not self._calls_left():
                 if not self.plan.tail_seconds:
                     self.stop("profile done")
                 elif self.at_rest:
@@ -193,31 +233,50 @@ class LoadTest:
             await asyncio.sleep(max(0.0, self._zero + tick * TICK_SECONDS - self._clock()))
 
     def _open_streams(self, now: float) -> None:
-        level = level_at(self.phases, now)
+        if self.schedule.calls is not None:
+            self._open_calls(now)
+            return
+        level = self.schedule.level_at(now)
         while len(self.slots) < level:
             self.slots.append(Slot())
         ready = [slot for slot in self.slots[:level] if slot.free and now >= slot.not_before]
-        ready = ready[: self.plan.max_streams - self.counts.opened]
-        for index, slot in enumerate(ready):
-            # Spread streams that open together over one chunk, or they would send in step for ever.
-            delay = self.plan.chunk_duration_ms / 1000 * index / len(ready)
-            slot.task = self._start(self._stream(slot, self.counts.opened, delay))
-            self.counts.opened += 1
+        for slot in ready[: self.plan.max_streams - self.counts.opened]:
+            slot.free = False
+            # Callers do not speak in step: each begins at a moment of its own within a chunk.
+            delay = self.plan.chunk_duration_ms / 1000 * (self.counts.opened * GOLDEN_RATIO % 1.0)
+            self._open(delay, stream_length(self.counts.opened, self.plan.lengths), slot)
 
-    async def _stream(self, slot: Slot, number: int, delay: float) -> None:
+    def _calls_left(self) -> bool:
+        return self.schedule.calls is not None and self.calls_opened < len(self.schedule.calls)
+
+    def _open_calls(self, now: float) -> None:
+        """Open each call of the trace when it is due; a call that fails is not made again."""
+        calls = self.schedule.calls
+        while self.calls_opened < len(calls) and calls[self.calls_opened][0] <= now + TICK_SECONDS:
+            start, length = calls[self.calls_opened]
+            self.calls_opened += 1
+            if self.counts.opened < self.plan.max_streams:
+                self._open(max(0.0, start - now), length, Slot())
+
+    def _open(self, delay: float, length: float, slot: Slot) -> None:
+        task = self._start(self._stream(slot, self.counts.opened, delay, length))
+        self.counts.opened += 1
+        self.streams.add(task)
+        task.add_done_callback(self.streams.discard)
+
+    async def _stream(self, slot: Slot, number: int, delay: float, length: float) -> None:
         plan = self.plan
         start = self._clock() + delay
-        samples = stream_samples(self.audio, number, stream_length(number, plan.stream_seconds))
+        samples = stream_samples(self.audio, number, length)
         chunks = cut_chunks(samples, self.audio.rate, plan.chunk_duration_ms)
         seconds = len(samples) / 2 / self.audio.rate
         chunk_seconds = plan.chunk_duration_ms / 1000
         measure = StreamMeasure(len(chunks), chunk_seconds, seconds, plan.objective_ms, self.window)
-        outcome = await run_stream(
-            plan.endpoint, self._config, chunks, start, delay + seconds + plan.stream_grace_seconds, measure
-        )
+        timeout = delay + seconds + plan.stream_grace_seconds
+        outcome = await run_stream(plan.endpoint, self._config, chunks, start, timeout, measure, plan.host)
         now = self._now()
-        slot.task = None
-        slot.failures = slot.failures + 1 if outcome.state == FAILED else 0
+        slot.free = True
+        slot.failures = slot.failures + 1 if outcome.state in (FAILED, REFUSED) else 0
         slot.not_before = now + min(LONGEST_PAUSE_AFTER_FAILURE, slot.failures)
         self.counts.ended[outcome.state] += 1
         self.recorder.write(
@@ -229,16 +288,18 @@ class LoadTest:
             state=outcome.state,
             code=outcome.code,
             details=outcome.details,
+            pod=outcome.pod,
             chunks=len(chunks),
             sent=len(measure.sent_at),
             answered=measure.answered,
             late=measure.late,
             first_response_ms=measure.first_response_ms,
             final_ms=measure.final_ms,
+            real_time_factor=measure.real_time_factor,
         )
 
     async def _stop_streams(self) -> None:
-        tasks = [slot.task for slot in self.slots if slot.task]
+        tasks = list(self.streams)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -254,13 +315,17 @@ class LoadTest:
             "streams",
             now,
             phase=self._phase,
-            level=level_at(self.phases, now),
+            level=self.schedule.level_at(now),
             in_flight=self.in_flight,
             opened=self.counts.opened,
             finished=self.counts.ended[FINISHED],
             failed=self.counts.ended[FAILED],
+            refused=self.counts.ended[REFUSED],
             **content,
         )
+        reason = self.guard(self.recorder.records[-1])
+        if reason:
+            self.stop(reason)
 
     async def _watch(self) -> None:
         if self.sample is None:

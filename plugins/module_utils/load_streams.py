@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import chunk_deadline
@@ -26,16 +26,21 @@ except ImportError:
 # and one connection carries 250 streams at most while more queue silently.
 CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
 
-FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
+FINISHED, FAILED, STOPPED, REFUSED = "finished", "failed", "stopped", "refused"
+# How a full service says no. A stream that ends so after its first result was not refused but cut.
+REFUSAL = "RESOURCE_EXHAUSTED"
+# A header of the answer in which the server names its pod, where it does.
+POD_HEADER = "x-pod"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stream ended. *code* and *details* are gRPC's for a stream that failed."""
+    """How a stream ended. *code* and *details* are gRPC's for a stream that failed; *pod* served it, if it says so."""
 
     state: str
     code: str = ""
     details: str = ""
+    pod: str = ""
 
 
 def recognition_config(rate: int, language_code: str):
@@ -56,9 +61,15 @@ class EndpointSilent(Exception):
     """No speech service answers at the endpoint; the text is gRPC's."""
 
 
-async def ask_server(endpoint: str, timeout: float) -> list[str]:
+def connection(endpoint: str, host: str = ""):
+    """Return a connection of its own to host:port; *host* is the name that the load balancer's route answers to."""
+    options = [*CHANNEL_OPTIONS, ("grpc.default_authority", host)] if host else CHANNEL_OPTIONS
+    return riva.client.Auth(uri=endpoint, use_aio=True, options=options)
+
+
+async def ask_server(endpoint: str, timeout: float, host: str = "") -> list[str]:
     """Ask the server for its models, the same way as the streams will go; return their names."""
-    auth = riva.client.Auth(uri=endpoint, use_aio=True, options=CHANNEL_OPTIONS)
+    auth = connection(endpoint, host)
     try:
         answer = await riva.client.ASRService(auth).stub.GetRivaSpeechRecognitionConfig(
             riva_asr_pb2.RivaSpeechRecognitionConfigRequest(), timeout=timeout
@@ -71,34 +82,37 @@ async def ask_server(endpoint: str, timeout: float) -> list[str]:
 
 
 async def run_stream(
-    endpoint: str, config, chunks: list[bytes], start: float, timeout: float, measure: StreamMeasure
+    endpoint: str, config, chunks: list[bytes], start: float, timeout: float, measure: StreamMeasure, host: str = ""
 ) -> Outcome:
     """Send the chunks, one each time it is due, and measure the results until the server ends the stream."""
     clock = asyncio.get_running_loop().time
-    auth = riva.client.Auth(uri=endpoint, use_aio=True, options=CHANNEL_OPTIONS)
-    call = None
+    auth = connection(endpoint, host)
+    call, pod = None, ""
     try:
         call = riva.client.ASRService(auth).stub.StreamingRecognize(timeout=timeout)
         sender = asyncio.create_task(_send(call, config, chunks, start, measure, clock))
         try:
             async for response in call:
                 now = clock()
+                pod = pod or dict(await call.initial_metadata()).get(POD_HEADER, "")
                 if response.results:
                     measure.received(now, max(result.audio_processed for result in response.results))
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
     except grpc.aio.AioRpcError as error:
-        return Outcome(FAILED, error.code().name, error.details() or "")
+        code = error.code().name
+        refused = code == REFUSAL and not measure.results
+        return Outcome(REFUSED if refused else FAILED, code, error.details() or "", pod)
     except Exception as error:  # whatever went wrong, the stream failed, and that is written down
-        return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}")
+        return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}", pod)
     except asyncio.CancelledError:
         if call is not None:
             call.cancel()
-        return Outcome(STOPPED)
+        return Outcome(STOPPED, pod=pod)
     finally:
         await auth.channel.close()
-    return judge(measure)
+    return replace(judge(measure), pod=pod)
 
 
 async def _send(call, config, chunks: list[bytes], start: float, measure: StreamMeasure, clock) -> None:

@@ -15,10 +15,20 @@ import re
 from collections import Counter
 from itertools import groupby, pairwise
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step, phases_of
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 
+SCHEMA = 2
 PERCENTILES = (50, 90, 95, 99)
-SETTINGS = ("chunk_duration_ms", "stream_seconds", "objective_ms", "tail_seconds", "sample_seconds")
+# About so many points has each curve in the summary.
+SERIES_POINTS = 240
+SETTINGS = (
+    "chunk_duration_ms",
+    "stream_seconds",
+    "stream_distribution",
+    "objective_ms",
+    "tail_seconds",
+    "sample_seconds",
+)
 NEW_SIZE = re.compile(r"New size: (\d+)")
 
 
@@ -27,14 +37,14 @@ def percentile(ordered: list[float], percent: float) -> float:
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
-def distribution(values: list[float]) -> dict:
+def distribution(values: list[float], digits: int = 1) -> dict:
     """Return count, mean, percentiles and maximum; only the count where nothing was measured."""
     if not values:
         return {"count": 0, "mean": None, **{f"p{p}": None for p in PERCENTILES}, "max": None}
     ordered = sorted(values)
     return {
         "count": len(ordered),
-        "mean": round(sum(ordered) / len(ordered), 1),
+        "mean": round(sum(ordered) / len(ordered), digits),
         **{f"p{p}": percentile(ordered, p) for p in PERCENTILES},
         "max": ordered[-1],
     }
@@ -88,18 +98,21 @@ def summarise(records: list[dict]) -> dict:
     end = of_kind(records, "end")
     end_s = records[-1]["t"]
     summary = {
-        "schema": 1,
+        "schema": SCHEMA,
         "headline": "",
+        "label": plan.get("label") or "",
         "started": start["time"],
         "duration_s": round(end_s, 1),
         "end_reason": end[0]["reason"] if end else "cut off: the records stop without an end",
         "endpoint": plan["endpoint"],
         "service": f"{plan['namespace']}/{plan['name']}",
-        "settings": {key: plan[key] for key in SETTINGS},
+        "settings": {key: plan.get(key) for key in SETTINGS},
         "audio": start["audio"],
         "streams": stream_figures(records),
         "chunks": chunk_figures(windows),
+        "bad_service": bad_service(of_kind(records, "stream")),
         "latency_ms": distribution([value for window in windows for value in window["latency_ms"]]),
+        "real_time_factor": _of_streams(records, "real_time_factor", 4),
         "first_response_ms": _of_streams(records, "first_response_ms"),
         "final_ms": _of_streams(records, "final_ms"),
         "pacing_lag_ms": distribution([value for window in windows for value in window["pacing_lag_ms"]]),
@@ -108,9 +121,12 @@ def summarise(records: list[dict]) -> dict:
         "hpa": hpa_figures(start["time"], records),
         "pods": pod_figures(start["time"], samples),
         "times": time_figures(records),
-        "pod_seconds": round(integral(samples, "replicas", end_s), 0),
+        "streams_per_pod": streams_per_pod(records),
+        **cost_figures(samples, end_s),
         "samples": {"taken": len(samples), "failed": len(of_kind(records, "cluster_error"))},
     }
+    summary["capacity"] = capacity_figures(summary, plan, samples)
+    summary["series"] = series_figures(records, end_s)
     summary["notes"] = notes(summary, plan, records)
     summary["headline"] = headline(summary)
     return summary
@@ -119,18 +135,186 @@ def summarise(records: list[dict]) -> dict:
 def stream_figures(records: list[dict]) -> dict:
     streams, windows = of_kind(records, "stream"), of_kind(records, "streams")
     states = Counter(stream["state"] for stream in streams)
+    audio = round(sum(s["seconds"] * s["sent"] / s["chunks"] for s in streams if s["chunks"]), 1)
+    load_end = max([s["t"] for s in streams], default=0)
     opened = max([window["opened"] for window in windows], default=0)
     failures = Counter((s["code"], s["details"]) for s in streams if s["state"] == "failed")
+    refusals = Counter(s["details"] for s in streams if s["state"] == "refused")
     return {
         "opened": opened,
         "finished": states["finished"],
         "failed": states["failed"],
-        "stopped": opened - states["finished"] - states["failed"],
+        "refused": states["refused"],
+        "stopped": opened - states["finished"] - states["failed"] - states["refused"],
         "most_in_flight": max([window["in_flight"] for window in windows], default=0),
-        "audio_s": round(sum(s["seconds"] * s["sent"] / s["chunks"] for s in streams if s["chunks"]), 1),
+        "audio_s": audio,
+        # Seconds of audio for each second of load, as NVIDIA's own client counts throughput.
+        "rtfx": round(audio / load_end, 2) if load_end else None,
         "failures": [
             {"code": code, "details": details, "count": count}
             for (code, details), count in sorted(failures.items(), key=lambda item: -item[1])
+        ],
+        "refusals": [{"details": details, "count": count} for details, count in refusals.most_common()],
+        "errors": dict(Counter(s["code"] for s in streams if s["state"] in ("failed", "refused")).most_common()),
+    }
+
+
+def bad_service(streams: list[dict]) -> dict:
+    """Return the share of chunks that were answered later than the objective, or not at all.
+
+    A refused stream counts with all its chunks, a failed one with those that got no answer. A stream that the end of
+    the test cut counts with what was answered.
+    """
+    late = sum(stream["late"] for stream in streams)
+    whole = [stream for stream in streams if stream["state"] != "stopped"]
+    missing = {
+        state: sum(s["chunks"] - s["answered"] for s in whole if s["state"] == state)
+        for state in ("refused", "failed", "finished")
+    }
+    chunks = sum(s["chunks"] for s in whole) + sum(s["answered"] for s in streams if s["state"] == "stopped")
+    bad = late + sum(missing.values())
+    return {
+        "chunks": chunks,
+        "late": late,
+        "refused": missing["refused"],
+        "lost": missing["failed"] + missing["finished"],
+        "percent": round(100 * bad / chunks, 3) if chunks else 0.0,
+    }
+
+
+def cost_figures(samples: list[dict], end_s: float) -> dict:
+    """Return what the service cost: each pod counts from its creation until it is gone, so loading and draining do."""
+    held = [{"t": s["t"], "pods": len(s["pods"]), "gpus": len(s["pods"]) * s.get("gpus_per_pod", 0)} for s in samples]
+    return {
+        "pod_seconds": round(integral(held, "pods", end_s), 0),
+        "gpu_seconds": round(integral(held, "gpus", end_s), 0),
+        "gpus_per_pod": samples[-1].get("gpus_per_pod", 0) if samples else None,
+    }
+
+
+def capacity_figures(summary: dict, plan: dict, samples: list[dict]) -> dict:
+    """Return what the service can carry: a pod's limit, else its calibrated capacity, times its pods.
+
+    used_percent: the most streams in flight, as a share of what the most pods that it may have carry.
+    """
+    limit = summary["streams_per_pod"]["limit"]
+    each = limit if limit is not None else plan.get("stream_limit")
+    most = samples[-1]["max"] if samples else None
+    ready = max((sample["ready"] for sample in samples), default=None)
+    full = each * most if each and most else None
+    return {
+        "streams_per_pod": each,
+        "source": "limit of the pods" if limit is not None else "calibration" if each else "unknown",
+        "at_most_ready": each * ready if each and ready is not None else None,
+        "at_max_replicas": full,
+        "used_percent": round(100 * summary["streams"]["most_in_flight"] / full, 1) if full else None,
+    }
+
+
+def pod_streams_over_time(records: list[dict]) -> tuple[str, list[tuple[float, dict[str, float]]]]:
+    """Return how the streams of each pod are known, and (seconds, streams by pod) over time.
+
+    Best where the server names its pod in each answer: then it is the client's own count.
+    """
+    named = [stream for stream in of_kind(records, "stream") if stream.get("pod")]
+    samples = of_kind(records, "cluster")
+    if named and samples:
+        found = []
+        for sample in samples:
+            at = sample["t"]
+            there = Counter(stream["pod"] for stream in named if stream["opened"] <= at < stream["t"])
+            ready = [pod["name"] for pod in sample["pods"] if pod["ready"] and not pod["leaving"]]
+            found.append((at, {name: there[name] for name in sorted({*ready, *there})}))
+        return "named by the server", found
+    read = [sample for sample in samples if sample.get("streams")]
+    source = next((sample["streams_source"] for sample in read if sample["streams_source"] == "counted"), "")
+    source = source or next((sample["streams_source"] for sample in read), "unseen")
+    read = [sample for sample in read if sample["streams_source"] == source]
+    return source, [(sample["t"], sample["streams"]) for sample in read]
+
+
+def streams_per_pod(records: list[dict]) -> dict:
+    """Return the streams of each pod: the most and the mean at once; with the server's help, how many in all."""
+    source, seen = pod_streams_over_time(records)
+    named = Counter(stream["pod"] for stream in of_kind(records, "stream") if stream.get("pod"))
+    values: dict[str, list[float]] = {}
+    for _, pods in seen:
+        for pod, streams in pods.items():
+            values.setdefault(pod, []).append(streams)
+    limits = [limit for sample in of_kind(records, "cluster") for limit in sample.get("limits", {}).values()]
+    return {
+        "source": source,
+        "limit": max(limits, default=None),
+        "most": max((max(found) for found in values.values()), default=None),
+        "pods": [
+            {
+                "name": pod,
+                "most": max(found),
+                "mean": round(sum(found) / len(found), 2),
+                "served": named[pod] if named else None,
+            }
+            for pod, found in sorted(values.items())
+        ],
+    }
+
+
+def series_figures(records: list[dict], end_s: float) -> dict:
+    """Return the curves of a test, short enough for a summary: one value for each point of one time axis.
+
+    A report that compares tests needs nothing else. Values are those at the end of a point's stretch of time, but for
+    latencies (percentiles of the stretch). None: not seen.
+    """
+    step = max(1.0, math.ceil(end_s / SERIES_POINTS))
+    count = max(1, math.ceil(end_s / step))
+    places = range(count)
+
+    def placed(rows: list[dict]) -> list[dict | None]:
+        """The last row of each stretch; where a stretch has none, that of the stretch before."""
+        found: list[dict | None] = [None] * count
+        for row in rows:
+            found[min(count - 1, int(row["t"] / step))] = row
+        for place in places[1:]:
+            found[place] = found[place] or found[place - 1]
+        return found
+
+    def column(rows: list[dict | None], key: str) -> list:
+        return [row.get(key) if row else None for row in rows]
+
+    samples, windows = of_kind(records, "cluster"), of_kind(records, "streams")
+    clusters, seconds = placed(samples), placed(windows)
+    latencies: list[list[float]] = [[] for _ in places]
+    for window in windows:
+        latencies[min(count - 1, int(window["t"] / step))] += window["latency_ms"]
+    latencies = [sorted(values) for values in latencies]
+    held = [len(sample["pods"]) * (sample.get("gpus_per_pod") or 0) if sample else 0 for sample in clusters]
+    _, pod_streams = pod_streams_over_time(records)
+    per_pod = placed([{"t": at, "values": list(pods.values())} for at, pods in pod_streams])
+    metrics = list(dict.fromkeys(metric["name"] for sample in samples for metric in sample["metrics"]))
+    return {
+        "step_s": step,
+        "t": [round((place + 1) * step, 1) for place in places],
+        **{key: column(clusters, key) for key in ("desired", "ready")},
+        **{key: column(seconds, key) for key in ("level", "in_flight", "failed", "refused")},
+        "gpu_seconds": [round(sum(held[: place + 1]) * step) for place in places],
+        "latency_ms": {
+            f"p{p}": [percentile(values, p) if values else None for values in latencies] for p in (50, 95, 99)
+        },
+        "streams_per_pod": {
+            "most": [max(row["values"], default=None) if row else None for row in per_pod],
+            "mean": [
+                round(sum(row["values"]) / len(row["values"]), 2) if row and row["values"] else None for row in per_pod
+            ],
+        },
+        "metrics": [
+            {
+                "name": name,
+                "target": next((m["target"] for s in samples for m in s["metrics"] if m["name"] == name), None),
+                "values": [
+                    next((m["value"] for m in sample["metrics"] if m["name"] == name), None) if sample else None
+                    for sample in clusters
+                ],
+            }
+            for name in metrics
         ],
     }
 
@@ -148,13 +332,13 @@ def chunk_figures(windows: list[dict]) -> dict:
     }
 
 
-def _of_streams(records: list[dict], key: str) -> dict:
-    return distribution([s[key] for s in of_kind(records, "stream") if s.get(key) is not None])
+def _of_streams(records: list[dict], key: str, digits: int = 1) -> dict:
+    return distribution([s[key] for s in of_kind(records, "stream") if s.get(key) is not None], digits)
 
 
 def phase_figures(plan: dict, records: list[dict], end_s: float) -> list[dict]:
     """Return the figures of each phase, the tail last."""
-    phases = phases_of([Step(**step) for step in plan["steps"]])
+    phases = schedule_of(plan).phases
     spans = [(phase.name, phase.start, phase.end, phase.streams) for phase in phases]
     if end_s > phases[-1].end:
         spans.append(("tail", phases[-1].end, end_s, 0))
@@ -170,7 +354,10 @@ def phase_figures(plan: dict, records: list[dict], end_s: float) -> list[dict]:
                 "from_s": start,
                 "to_s": round(min(end, end_s), 1),
                 "streams": streams,
-                "failed": sum(s["state"] == "failed" and start <= s["t"] < end for s in of_kind(records, "stream")),
+                **{
+                    state: sum(s["state"] == state and start <= s["t"] < end for s in of_kind(records, "stream"))
+                    for state in ("failed", "refused")
+                },
                 "most_desired": max([s["desired"] for s in inside], default=None),
                 "most_ready": max([s["ready"] for s in inside], default=None),
                 "chunks": chunk_figures(windows),
@@ -295,6 +482,14 @@ def notes(summary: dict, plan: dict, records: list[dict]) -> list[str]:
                 f"The HPA showed <unknown> for {metric['name']} in {metric['unknown_samples']} "
                 f"of {summary['samples']['taken']} samples."
             )
+    errors = [sample["streams_error"] for sample in of_kind(records, "cluster") if sample.get("streams_error")]
+    if errors:
+        found.append(f"Prometheus did not say how many streams each pod has ({len(errors)} times asked): {errors[-1]}")
+    elif summary["streams_per_pod"]["source"] == "estimated":
+        found.append(
+            "Streams per pod are estimated from the throughput of each pod, which says too little where pods are "
+            "saturated; a stream limit on the pods (riva_services, stream_limit) counts them."
+        )
     if summary["end_reason"] not in ("back at the minimum", "profile done"):
         found.append(f"The test ended early or late: {summary['end_reason']}.")
     return found
@@ -311,6 +506,8 @@ def headline(summary: dict) -> str:
         size = "replicas not seen"
     streams = summary["streams"]
     parts = [size, f"{streams['failed']} of {streams['opened']} streams failed"]
+    if streams["refused"]:
+        parts.append(f"{streams['refused']} were refused")
     if summary["latency_ms"]["p95"] is not None:
         parts.append(f"p95 latency {summary['latency_ms']['p95']:.0f} ms")
     late, objective = summary["chunks"]["late_percent"], summary["settings"]["objective_ms"]
@@ -319,8 +516,8 @@ def headline(summary: dict) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def verdict(summary: dict, max_failed: int, expected: list[int] | None) -> list[str]:
-    """Say what was not as it should be: streams that failed, replicas that went another way."""
+def verdict(summary: dict, max_failed: int, expected: list[int] | None, max_refused: int = 0) -> list[str]:
+    """Say what was not as it should be: streams that failed or were refused, replicas that went another way."""
     problems = []
     streams, replicas = summary["streams"], summary["replicas"]
     if streams["failed"] > max_failed:
@@ -328,6 +525,11 @@ def verdict(summary: dict, max_failed: int, expected: list[int] | None) -> list[
         problems.append(
             f"{streams['failed']} of {streams['opened']} streams failed, {max_failed} may (max_failed_streams): "
             + ", ".join(causes)
+        )
+    if streams["refused"] > max_refused:
+        problems.append(
+            f"{streams['refused']} of {streams['opened']} streams were refused, {max_refused} may "
+            "(max_refused_streams): the pods were full"
         )
     if expected:
         way = shown(replicas["path"])
@@ -354,21 +556,29 @@ def figure_rows(summary: dict) -> list[tuple[str, str, str]]:
         ("Streams opened", "streams.opened"),
         ("Streams finished", "streams.finished"),
         ("Streams failed", "streams.failed"),
+        ("Streams refused", "streams.refused"),
         ("Most streams in flight", "streams.most_in_flight"),
         ("Audio sent (s)", "streams.audio_s"),
+        ("Throughput (s of audio a s)", "streams.rtfx"),
         ("Chunks sent", "chunks.sent"),
         ("Chunks late", "chunks.late"),
         ("Chunks late (%)", "chunks.late_percent"),
         ("Chunks without an answer", "chunks.unanswered"),
+        ("Bad service (% of chunks)", "bad_service.percent"),
         *((f"Latency {name} (ms)", f"latency_ms.{name}") for name in ("p50", "p90", "p95", "p99", "max")),
-        ("First response p95 (ms)", "first_response_ms.p95"),
-        ("Final result p95 (ms)", "final_ms.p95"),
+        *((f"First result {name} (ms)", f"first_response_ms.{name}") for name in ("p50", "p90", "p95", "p99")),
+        *((f"Final result {name} (ms)", f"final_ms.{name}") for name in ("p50", "p90", "p95", "p99")),
+        *((f"Real-time factor {name}", f"real_time_factor.{name}") for name in ("p50", "p95", "p99")),
+        ("Most streams of a pod", "streams_per_pod.most"),
+        ("Streams that a pod carries", "capacity.streams_per_pod"),
+        ("Streams that all pods carry", "capacity.at_max_replicas"),
         ("First scale-up (s after start)", "times.first_scale_up_s"),
         ("First new pod ready (s after start)", "times.first_new_pod_ready_s"),
         ("All pods ready (s after start)", "times.all_ready_s"),
         ("Load ended (s after start)", "times.load_end_s"),
         ("Back at the minimum (s after start)", "times.back_at_min_s"),
         ("Pod-seconds", "pod_seconds"),
+        ("GPU-seconds", "gpu_seconds"),
         ("Sender's lag p99 (ms)", "pacing_lag_ms.p99"),
         ("Duration (s)", "duration_s"),
     ]
@@ -400,4 +610,6 @@ def console_table(summary: dict) -> list[str]:
     lines = [f"{label.ljust(width)}  {text}" for label, _, text in rows]
     for failure in summary["streams"]["failures"]:
         lines.append(f"  failed {failure['count']} times: {failure['code']} {failure['details']}")
+    for refusal in summary["streams"]["refusals"]:
+        lines.append(f"  refused {refusal['count']} times: {refusal['details']}")
     return [summary["headline"], "", *lines, *(f"Note: {note}" for note in summary["notes"])]

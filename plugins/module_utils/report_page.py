@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import CALLS, FIXED, LOGNORMAL
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import (
     figure_rows,
     of_kind,
@@ -32,16 +33,8 @@ except ImportError:
 
 RECORDS, SUMMARY, PAGE = "samples.jsonl", "summary.json", "index.html"
 
-# A module travels as Python files only, so the template is text in one.
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Load test of {{ s.service }}</title>
-<style>
+# What all pages look like: on a desk, on a phone, in light and dark, on paper.
+STYLE = """\
 :root { --page: #fcfcfb; --ink: #1c2024; --faint: #5d6670; --grid: #d9dde1;
   --blue: #1668c7; --green: #1a8a4c; --amber: #b86200; --red: #c62f2f; --violet: #7a3fc0; }
 @media (prefers-color-scheme: dark) {
@@ -93,6 +86,19 @@ tbody th { font-weight: 400; }
   table { font-size: 8pt; }
   th, td { padding: .15rem .3rem; white-space: normal; overflow-wrap: anywhere; }
 }
+"""
+
+# A module travels as Python files only, so the template is text in one.
+TEMPLATE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Load test of {{ s.service }}</title>
+<style>
+{{ style | safe }}
 </style>
 </head>
 <body>
@@ -104,6 +110,10 @@ tbody th { font-weight: 400; }
 {% for failure in s.streams.failures %}
 <p class="note bad">{{ failure.count }} stream{{ "" if failure.count == 1 else "s" }} failed:
 {{ failure.code }} {{ failure.details }}</p>
+{% endfor %}
+{% for refusal in s.streams.refusals %}
+<p class="note">{{ refusal.count }} stream{{ " was" if refusal.count == 1 else "s were" }} refused:
+{{ refusal.details }}</p>
 {% endfor %}
 {% for note in s.notes %}
 <p class="note">{{ note }}</p>
@@ -122,7 +132,7 @@ tbody th { font-weight: 400; }
 
 <h2>Phases</h2>
 <div class="scroll"><table>
-<thead><tr><th>Phase</th><th>From</th><th>To</th><th>Desired</th><th>Ready</th><th>Failed</th><th>Late</th>
+<thead><tr><th>Phase</th><th>From</th><th>To</th><th>Desired</th><th>Ready</th><th>Failed</th><th>Refused</th><th>Late</th>
 <th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>Max (ms)</th></tr></thead>
 <tbody>
 {% for phase in s.phases %}
@@ -131,6 +141,7 @@ tbody th { font-weight: 400; }
 <td data-figure="{{ at }}most_desired">{{ shown(phase.most_desired) }}</td>
 <td data-figure="{{ at }}most_ready">{{ shown(phase.most_ready) }}</td>
 <td data-figure="{{ at }}failed">{{ shown(phase.failed) }}</td>
+<td data-figure="{{ at }}refused">{{ shown(phase.refused) }}</td>
 <td data-figure="{{ at }}chunks.late">{{ shown(phase.chunks.late) }}</td>
 {% for name in ("p50", "p90", "p95", "p99", "max") %}
 <td data-figure="{{ at }}latency_ms.{{ name }}">{{ shown(phase.latency_ms[name]) }}</td>
@@ -176,10 +187,30 @@ tbody th { font-weight: 400; }
 </tbody></table></div>
 {% endif %}
 
+{% if s.streams_per_pod.pods %}
+<h2>Streams per pod</h2>
+<p class="faint">{{ {"named by the server": "Counted by this client: the server named its pod in each answer.",
+"counted": "Counted by the pods' stream limit, as Prometheus has it.",
+"estimated": "Estimated from the throughput of each pod, as Prometheus has it."}[s.streams_per_pod.source] }}
+{% if s.capacity.streams_per_pod %}
+A pod carries {{ shown(s.capacity.streams_per_pod) }} ({{ s.capacity.source }}).
+{% endif %}
+</p>
+<div class="scroll"><table>
+<thead><tr><th>Pod</th><th>Most at once</th><th>Mean</th><th>Served in all</th></tr></thead>
+<tbody>
+{% for pod in s.streams_per_pod.pods %}
+{% set at = "streams_per_pod.pods.%d." % loop.index0 %}
+<tr><th>{{ pod.name }}</th><td data-figure="{{ at }}most">{{ shown(pod.most) }}</td>
+<td data-figure="{{ at }}mean">{{ shown(pod.mean) }}</td>
+<td data-figure="{{ at }}served">{{ shown(pod.served) }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
+
 <h2>How it was measured</h2>
 <p class="faint">Each stream is one caller with a connection of its own. It sends
-{{ s.settings.chunk_duration_ms }} ms of speech every {{ s.settings.chunk_duration_ms }} ms for
-{{ shown(s.settings.stream_seconds / 2) }} to {{ shown(s.settings.stream_seconds) }} s; then a new one takes its place.
+{{ s.settings.chunk_duration_ms }} ms of speech every {{ s.settings.chunk_duration_ms }} ms, {{ lengths }}.
 The latency of a result is the time from sending the newest chunk that it covers to receiving it.
 A chunk is late when its result came more than {{ shown(s.settings.objective_ms) }} ms after it.
 The cluster was asked every {{ shown(s.settings.sample_seconds) }} s. What happened before the start is
@@ -203,13 +234,33 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s long"
 
 
+def lengths_text(plan: dict) -> str:
+    """Say how long the streams of a test are."""
+    if (plan.get("trace") or {}).get("kind") == CALLS:
+        return "for as long as the call in the trace"
+    longest = shown(plan["stream_seconds"])
+    lengths = {
+        FIXED: f"for {longest} s",
+        LOGNORMAL: f"for half of them less than {shown(plan.get('stream_median_seconds'))} s, at most {longest} s",
+    }
+    spread = f"for {shown(plan['stream_seconds'] / 2)} to {longest} s"
+    return lengths.get(plan.get("stream_distribution"), spread) + "; then a new one takes its place"
+
+
+def page_of(template: str, **values) -> str:
+    """Return a page of its template; the template names the common style with ``{{ style | safe }}``."""
+    engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return engine.from_string(template).render(style=STYLE, **values)
+
+
 def render_page(summary: dict, records: list[dict]) -> str:
     """Return the page; the same summary and records always give the same page."""
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE)
-    return template.render(
+    return page_of(
+        TEMPLATE,
         s=summary,
         rows=figure_rows(summary),
         pictures=draw(summary, records),
+        lengths=lengths_text(of_kind(records, "start")[0]["plan"]),
         shown=shown,
         clock=clock,
         minutes=minutes,
@@ -233,12 +284,12 @@ def write_report(folder: str, records: list[dict]) -> dict:
     if not of_kind(records, "start"):
         raise ValueError(f"{folder} holds no record of the start of a load test")
     summary = summarise(records)
-    _write(os.path.join(folder, SUMMARY), json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    _write(os.path.join(folder, PAGE), render_page(summary, records))
+    write_file(os.path.join(folder, SUMMARY), json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_file(os.path.join(folder, PAGE), render_page(summary, records))
     return summary
 
 
-def _write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
     """Write a file in one step: a reader sees the old one or the new one, never a part."""
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(text)

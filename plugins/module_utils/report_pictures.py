@@ -13,9 +13,10 @@ from __future__ import annotations
 import io
 import re
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step, phases_of
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import of_kind, percentile
 
 try:
@@ -52,6 +53,7 @@ class Layout:
     width: float  # inches of 72 points, which the page shows as pixels
     panel_height: float
     font: float
+    prefix: str = ""  # of the ids, where a page has several pictures
 
 
 WIDE = Layout("wide", 1080 / 72, 165 / 72, 12)
@@ -84,7 +86,7 @@ def marks(summary: dict, records: list[dict]) -> list[dict]:
     """Return the events to mark: phases, the HPA's decisions, the end of the load."""
     plan = of_kind(records, "start")[0]["plan"]
     found = []
-    for phase in phases_of([Step(**step) for step in plan["steps"]]):
+    for phase in schedule_of(plan).phases:
         if phase.start < summary["duration_s"]:
             word = "stream" if phase.streams == 1 else "streams"
             found.append({"t": phase.start, "text": f"{phase.streams} {word}", "kind": "phase"})
@@ -96,12 +98,61 @@ def marks(summary: dict, records: list[dict]) -> list[dict]:
     return sorted((mark for mark in found if mark["t"] is not None), key=lambda mark: mark["t"])
 
 
+def capacity_over_time(summary: dict, records: list[dict]) -> list[dict]:
+    """Return what the ready pods can carry over time; nothing where no calibrated capacity of a pod is known."""
+    limit = summary["capacity"]["streams_per_pod"]
+    return [{"t": s["t"], "streams": s["ready"] * limit} for s in of_kind(records, "cluster")] if limit else []
+
+
 def draw(summary: dict, records: list[dict]) -> dict[str, str]:
     """Draw the picture in each layout; return SVG text by the layout's name."""
     return {layout.name: _draw(summary, records, layout) for layout in (WIDE, NARROW)}
 
 
 def _draw(summary: dict, records: list[dict], layout: Layout) -> str:
+    def paint(panels) -> None:
+        for panel, painter in zip(panels, (_replicas, _metric, _streams, _latency), strict=True):
+            painter(panel, summary, records)
+            finish(panel, whole=painter in (_replicas, _streams))
+        over_time(panels, summary["duration_s"], layout)
+        _mark(panels, marks(summary, records), layout, summary["duration_s"])
+
+    return sketch(layout, 4, paint, "Replicas, HPA metric, streams and latency over time")
+
+
+def finish(panel, whole: bool = False, legend: bool = True) -> None:
+    """Give a painted panel its axis from 0 on, and its legend. *whole*: only whole numbers are marked."""
+    panel.set_ylim(bottom=0)
+    panel.yaxis.set_major_locator(MaxNLocator(4, integer=whole))
+    panel.set_axisbelow(True)
+    if not legend:
+        return
+    # The legend stands on the title's line, where no curve can run through it.
+    panel.legend(
+        *panel.get_legend_handles_labels(),
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.98),
+        ncols=5,
+        borderaxespad=0.1,
+        handlelength=1.4,
+        columnspacing=1.0,
+        handletextpad=0.5,
+    )
+
+
+def over_time(panels, duration: float, layout: Layout) -> None:
+    """Give all panels the same time axis, from 0 to *duration* seconds."""
+    panels[0].set_xlim(0, max(1.0, duration))
+    panels[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
+    panels[-1].xaxis.set_major_locator(MultipleLocator(tick_seconds(duration, 11 if layout.name == "wide" else 5)))
+    panels[-1].set_xlabel("time since the start (min:s)")
+
+
+def sketch(layout: Layout, count: int, paint: Callable, label: str) -> str:
+    """Return an SVG of *count* panels below each other that share their x axis; *paint* gets the panels.
+
+    *label* is what the picture shows, for those who do not see it.
+    """
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": layout.name,
@@ -131,36 +182,13 @@ def _draw(summary: dict, records: list[dict], layout: Layout) -> str:
         "lines.solid_capstyle": "round",
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(layout.width, 4 * layout.panel_height + 0.7), layout="constrained")
+        figure = Figure(figsize=(layout.width, count * layout.panel_height + 0.7), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.06, hspace=0.02, w_pad=0.02)
         canvas = FigureCanvasSVG(figure)
-        panels = figure.subplots(4, 1, sharex=True)
-        for panel, paint in zip(panels, (_replicas, _metric, _streams, _latency), strict=True):
-            paint(panel, summary, records)
-            panel.set_ylim(bottom=0)
-            panel.yaxis.set_major_locator(MaxNLocator(4, integer=paint in (_replicas, _streams)))
-            panel.set_axisbelow(True)
-            # The legend stands on the title's line, where no curve can run through it.
-            panel.legend(
-                *panel.get_legend_handles_labels(),
-                loc="lower right",
-                bbox_to_anchor=(1.0, 0.98),
-                ncols=4,
-                borderaxespad=0.1,
-                handlelength=1.4,
-                columnspacing=1.0,
-                handletextpad=0.5,
-            )
-        panels[0].set_xlim(0, max(1.0, summary["duration_s"]))
-        panels[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
-        panels[-1].xaxis.set_major_locator(
-            MultipleLocator(tick_seconds(summary["duration_s"], 11 if layout is WIDE else 5))
-        )
-        panels[-1].set_xlabel("time since the start (min:s)")
-        _mark(panels, marks(summary, records), layout, summary["duration_s"])
+        paint(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
         out = io.StringIO()
         canvas.print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _themed(out.getvalue(), layout)
+    return _themed(out.getvalue(), layout, label)
 
 
 def _clock(seconds: float, _position=None) -> str:
@@ -235,12 +263,18 @@ def _streams(panel, summary: dict, records: list[dict]) -> None:
         linestyle=(0, (4, 1.5)),
     )
     _steps(panel, windows, "in_flight", summary["duration_s"], "line-streams-in-flight", color=BLUE, label="in flight")
-    failed = [(s["t"], 0) for s in of_kind(records, "stream") if s["state"] == "failed"]
-    if failed:
-        panel.plot(
-            *zip(*failed, strict=True), "x", gid="points-streams-failed", color=RED, label="failed", clip_on=False
-        )
-    panel.set_ylim(top=max([max(w["in_flight"], w["level"]) for w in windows], default=1) * 1.15 + 1)
+    top = max([max(w["in_flight"], w["level"]) for w in windows], default=1)
+    capacity = capacity_over_time(summary, records)
+    if capacity:
+        style = {"color": GREEN, "label": "capacity", "linewidth": 1.4}
+        _steps(panel, capacity, "streams", summary["duration_s"], "line-streams-capacity", **style)
+        top = max([top, *(row["streams"] for row in capacity)])
+    for state, marker, colour in (("failed", "x", RED), ("refused", "|", VIOLET)):
+        times = [stream["t"] for stream in of_kind(records, "stream") if stream["state"] == state]
+        if times:
+            style = {"color": colour, "label": state, "clip_on": False}
+            panel.plot(times, [0] * len(times), marker, gid=f"points-streams-{state}", **style)
+    panel.set_ylim(top=top * 1.15 + 1)
 
 
 def _latency(panel, summary: dict, records: list[dict]) -> None:
@@ -288,21 +322,22 @@ def _mark(panels, found: list[dict], layout: Layout, duration: float) -> None:
         )
 
 
-def _themed(svg: str, layout: Layout) -> str:
+def _themed(svg: str, layout: Layout, label: str) -> str:
     """Keep only the svg element, make its ids its own, and put CSS variables in the place of the colours."""
     svg = svg[svg.index("<svg") :]
     for stand_in, variable in CSS_VARIABLES.items():
         svg = svg.replace(stand_in, f"var({variable})")
-    svg = re.sub(r'\bid="', f'id="{layout.name}-', svg)
+    own = f"{layout.name}-{layout.prefix}"
+    svg = re.sub(r'\bid="', f'id="{own}', svg)
     for reference in ("url(#", 'xlink:href="#'):
-        svg = svg.replace(reference, f"{reference}{layout.name}-")
+        svg = svg.replace(reference, f"{reference}{own}")
     width, height = (float(size) for size in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
     return re.sub(
         r"<svg [^>]*>",
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'class="{layout.name}" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" '
-        'aria-label="Replicas, HPA metric, streams and latency over time">',
+        f'aria-label="{label}">',
         svg,
         count=1,
     )

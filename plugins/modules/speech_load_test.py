@@ -10,9 +10,12 @@ short_description: Loads a speech service with real-time audio streams and repor
 version_added: 0.1.0
 description:
   - Opens recognition streams with NVIDIA's Python client, each over a connection of its own, and sends audio at the
-    pace of real speech. The number of streams follows a profile; a stream that ends is replaced by a new one.
-  - Meanwhile it watches the service's HorizontalPodAutoscaler, Deployment, pods and events, and after the load it
-    goes on watching until the service is back at its smallest size.
+    pace of real speech. The number of streams follows a profile or a trace; a stream that ends is replaced by a new
+    one, but for a trace of single calls.
+  - Meanwhile it watches the service's HorizontalPodAutoscaler, Deployment, pods and events, and the streams of each
+    pod; after the load it goes on watching until the service is back at its smallest size.
+  - It changes nothing. With a ceiling of streams and the O(abort_failed_percent) and O(abort_latency_ms) options it is
+    fit for a service that people use.
   - Writes C(samples.jsonl) (each thing as it is seen), C(summary.json) (all figures) and C(index.html) (a page with
     pictures) into O(report_folder).
   - The latency of a result is the time from sending the newest chunk that the result covers to receiving it.
@@ -50,11 +53,33 @@ options:
     type: list
     elements: path
     required: true
+  host:
+    description: Name that the load balancer's route answers to, where it is not that of O(endpoint).
+    type: str
+  watch_cluster:
+    description:
+      - Whether to watch the service's replicas, pods and metrics. Without it only O(endpoint) is needed, and the report
+        has no replicas.
+    type: bool
+    default: true
+  prometheus_namespace:
+    description: Namespace of Prometheus, which is asked for the streams of each pod.
+    type: str
+    default: monitoring
+  prometheus_service:
+    description: Service of Prometheus.
+    type: str
+    default: kube-prometheus-stack-prometheus
+  prometheus_port:
+    description: Port of O(prometheus_service).
+    type: int
+    default: 9090
   profile:
-    description: Steps that follow each other. Streams that run when the level falls end by themselves.
+    description:
+      - Steps that follow each other. Streams that run when the level falls end by themselves.
+      - Either this or O(trace_file) is needed.
     type: list
     elements: dict
-    required: true
     suboptions:
       streams:
         description: How many streams are in flight in this step.
@@ -68,6 +93,14 @@ options:
         description: Seconds at the begin of the step in which the level moves from the step before to this one.
         type: float
         default: 0
+  trace_file:
+    description:
+      - A CSV file that says what callers do, in place of O(profile). Times are seconds from the begin of the test.
+      - With the first line C(seconds,streams) each further line says how many streams are wanted from then on; the
+        last one says when the trace ends.
+      - With the first line C(start,length) each further line is one call, namely when it begins and how many seconds it
+        lasts. A call that fails is not made again.
+    type: path
   tail_seconds:
     description:
       - For how many seconds after the profile the service is watched at most, until it is back at its smallest size.
@@ -76,10 +109,28 @@ options:
     default: 300
   stream_seconds:
     description:
-      - The longest stream, in seconds of audio. Lengths are spread evenly from half of it to all of it, so that
-        streams do not end all at once.
+      - The longest stream, in seconds of audio.
     type: float
     default: 20
+  stream_distribution:
+    description:
+      - How long streams are. With V(spread) lengths are spread evenly from half of O(stream_seconds) to all of it, so
+        that streams do not end all at once. With V(fixed) all are as long as that.
+      - With V(lognormal) most are short and a few are very long, as calls are. See O(stream_median_seconds) and
+        O(stream_sigma); none is longer than O(stream_seconds).
+      - The calls of a trace have lengths of their own.
+    type: str
+    choices: [spread, fixed, lognormal]
+    default: spread
+  stream_median_seconds:
+    description: Half of the streams are shorter than this, with O(stream_distribution=lognormal).
+    type: float
+    default: 60
+  stream_sigma:
+    description:
+      - How heavy the tail is, with O(stream_distribution=lognormal). The mean is the median times exp(sigma²/2).
+    type: float
+    default: 1
   stream_grace_seconds:
     description: How many seconds longer than its audio a stream may last before it fails with DEADLINE_EXCEEDED.
     type: float
@@ -100,10 +151,43 @@ options:
     description: The test opens no more streams than this.
     type: int
     default: 5000
+  max_streams_at_once:
+    description: A profile or a trace that asks for more streams at the same time than this is refused.
+    type: int
+    default: 1000
   max_failed_streams:
     description: The module fails, after the report is written, when more streams than this have failed.
     type: int
     default: 0
+  max_refused_streams:
+    description:
+      - The module fails, after the report is written, when more streams than this were refused because the pods were
+        full (C(RESOURCE_EXHAUSTED) before a first result). They are not counted as failed.
+    type: int
+    default: 0
+  abort_failed_percent:
+    description:
+      - The load ends at once when more than this share of the streams that ended in the last 30 seconds have failed.
+        At least 20 must have ended. Refused ones are no failures here.
+    type: float
+    default: 50
+  abort_latency_ms:
+    description:
+      - The load ends at once when the p95 latency of the last 30 seconds is higher than this. Without it no latency
+        ends the load.
+    type: float
+  stream_limit:
+    description: Streams that a pod carries, from its calibration. The pods' own limit counts more, where there is one.
+    type: int
+  label:
+    description: Name of this test in a comparison; that of O(report_folder) where left out.
+    type: str
+  compare_with:
+    description:
+      - Folders of earlier reports, or their C(summary.json). A page that compares them with this test is written into
+        O(report_folder) as C(comparison.html).
+    type: list
+    elements: path
   expect_replicas:
     description:
       - The way that the number of desired replicas has to go, for example V([1, 3, 1]); each number different from the
@@ -157,6 +241,16 @@ EXAMPLES = r"""
       - {streams: 40, duration: 180, ramp: 30}
     expect_replicas: [1, 3, 1]
     report_folder: build/report
+
+- name: The calls of an hour, as they were, against a service in use
+  speechops.riva.speech_load_test:
+    kubeconfig: /etc/kubernetes/admin.conf
+    audio: [/srv/speech/calls]
+    trace_file: calls.csv
+    max_streams_at_once: 100
+    abort_failed_percent: 2
+    abort_latency_ms: 500
+    report_folder: build/report
 """
 
 RETURN = r"""
@@ -170,6 +264,11 @@ report:
   returned: when the test ran
   type: str
   sample: /root/build/report/index.html
+comparison:
+  description: Path of the page that compares this test with earlier ones.
+  returned: with O(compare_with), when the test ran
+  type: str
+  sample: /root/build/report/comparison.html
 summary:
   description: All figures, as in C(summary.json).
   returned: success, when the test ran
@@ -199,8 +298,15 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import
     Watched,
     endpoint_of,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.load_guard import Guard
 from ansible_collections.speechops.riva.plugins.module_utils.load_options import option_problems
-from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step
+from ansible_collections.speechops.riva.plugins.module_utils.load_profile import (
+    DISTRIBUTIONS,
+    SPREAD,
+    Step,
+    TraceError,
+    read_trace,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
     RIVA_CLIENT_IMPORT_ERROR,
@@ -208,6 +314,13 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     ask_server,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import console_table, verdict
+from ansible_collections.speechops.riva.plugins.module_utils.report_compare import (
+    COMPARISON,
+    SummaryError,
+    named,
+    read_summary,
+    write_comparison,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import (
     JINJA2_IMPORT_ERROR,
     PAGE,
@@ -215,6 +328,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.report_page import 
     write_report,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import MATPLOTLIB_IMPORT_ERROR
+from ansible_collections.speechops.riva.plugins.module_utils.service_streams import Prometheus
 
 SECONDS_FOR_ONE_LOOK = 15
 SECONDS_FOR_FIRST_ANSWER = 15
@@ -231,24 +345,39 @@ def main() -> None:
             "balancer_service": {"type": "str", "default": "traefik"},
             "balancer_port": {"type": "str", "default": "riva-grpc"},
             "audio": {"type": "list", "elements": "path", "required": True},
+            "host": {"type": "str"},
+            "watch_cluster": {"type": "bool", "default": True},
+            "prometheus_namespace": {"type": "str", "default": "monitoring"},
+            "prometheus_service": {"type": "str", "default": "kube-prometheus-stack-prometheus"},
+            "prometheus_port": {"type": "int", "default": 9090},
             "profile": {
                 "type": "list",
                 "elements": "dict",
-                "required": True,
                 "options": {
                     "streams": {"type": "int", "required": True},
                     "duration": {"type": "float", "required": True},
                     "ramp": {"type": "float", "default": 0},
                 },
             },
+            "trace_file": {"type": "path"},
             "tail_seconds": {"type": "float", "default": 300},
             "stream_seconds": {"type": "float", "default": 20},
+            "stream_distribution": {"type": "str", "choices": list(DISTRIBUTIONS), "default": SPREAD},
+            "stream_median_seconds": {"type": "float", "default": 60},
+            "stream_sigma": {"type": "float", "default": 1},
             "stream_grace_seconds": {"type": "float", "default": 30},
             "chunk_duration_ms": {"type": "int", "default": 160},
             "objective_ms": {"type": "float", "default": 300},
             "sample_seconds": {"type": "float", "default": 3},
             "max_streams": {"type": "int", "default": 5000},
+            "max_streams_at_once": {"type": "int", "default": 1000},
             "max_failed_streams": {"type": "int", "default": 0},
+            "max_refused_streams": {"type": "int", "default": 0},
+            "abort_failed_percent": {"type": "float", "default": 50},
+            "abort_latency_ms": {"type": "float"},
+            "stream_limit": {"type": "int"},
+            "label": {"type": "str"},
+            "compare_with": {"type": "list", "elements": "path"},
             "expect_replicas": {"type": "list", "elements": "int"},
             "language_code": {"type": "str", "default": "en-US"},
             "report_folder": {"type": "path", "required": True},
@@ -257,12 +386,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     check_libraries(module)
-    audio = check_input(module)
-    watched, endpoint = check_cluster(module)
+    audio, trace, others = check_input(module)
+    watched, endpoint = check_cluster(module) if module.params["watch_cluster"] else (None, module.params["endpoint"])
     check_endpoint(module, endpoint)
     if module.check_mode:
         module.exit_json(changed=False, endpoint=endpoint, msg=f"{endpoint} answers; no stream was opened")
-    run(module, audio, watched, endpoint)
+    run(module, audio, trace, others, watched, endpoint)
 
 
 def check_libraries(module: AnsibleModule) -> None:
@@ -277,8 +406,18 @@ def check_libraries(module: AnsibleModule) -> None:
 
 def check_input(module: AnsibleModule):
     """Check all options before anything is asked or opened."""
-    problems = option_problems(module.params)
-    audio = None
+    trace, problems = None, []
+    try:
+        trace = open_trace(module.params["trace_file"])
+    except (TraceError, OSError, UnicodeError) as error:
+        problems.append(f"trace_file: {module.params['trace_file']}: {error}")
+    if not problems:
+        problems = option_problems({**module.params, "trace": trace})
+    audio, others = None, []
+    try:
+        others = [read_summary(path) for path in module.params["compare_with"] or []]
+    except SummaryError as error:
+        problems.append(f"compare_with: {error}")
     try:
         audio = read_audio(module.params["audio"])
     except AudioError as error:
@@ -293,7 +432,14 @@ def check_input(module: AnsibleModule):
         lines = [f"  {problem}" for problem in problems]
         hint = "In playbooks/load_test.yml these options are the variables load_test_<option>."
         module.fail_json(msg="\n".join(["wrong input:", *lines, hint]))
-    return audio
+    return audio, trace, others
+
+
+def open_trace(path: str | None) -> dict | None:
+    if not path:
+        return None
+    with open(path, encoding="utf-8-sig") as file:
+        return read_trace(file)
 
 
 def check_cluster(module: AnsibleModule):
@@ -301,7 +447,10 @@ def check_cluster(module: AnsibleModule):
     params = module.params
     try:
         cluster = connect(module, Deadline(SECONDS_FOR_ONE_LOOK))
-        watched = Watched(cluster.get, params["namespace"], params["name"])
+        where = (params[f"prometheus_{key}"] for key in ("namespace", "service", "port"))
+        watched = Watched(
+            cluster.get, params["namespace"], params["name"], Prometheus(*where), params["chunk_duration_ms"]
+        )
         watched.sample()
         endpoint = params["endpoint"]
         if not endpoint:
@@ -327,7 +476,7 @@ def check_cluster(module: AnsibleModule):
 
 def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
     try:
-        asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER))
+        asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, module.params["host"] or ""))
     except EndpointSilent as error:
         module.fail_json(
             msg=f"no speech service answers at {endpoint}: {error}; check that a pod of "
@@ -336,11 +485,14 @@ def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
         )
 
 
-def run(module: AnsibleModule, audio, sample, endpoint: str) -> None:
+def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> None:
     params = module.params
     plan = Plan(
         endpoint=endpoint,
-        steps=[Step(**step) for step in params["profile"]],
+        steps=[Step(**step) for step in params["profile"] or []],
+        trace=trace,
+        host=params["host"] or "",
+        label=params["label"] or "",
         **{
             name: params[name]
             for name in (
@@ -349,18 +501,23 @@ def run(module: AnsibleModule, audio, sample, endpoint: str) -> None:
                 "tail_seconds",
                 "chunk_duration_ms",
                 "stream_seconds",
+                "stream_distribution",
+                "stream_median_seconds",
+                "stream_sigma",
                 "stream_grace_seconds",
                 "objective_ms",
                 "sample_seconds",
                 "max_streams",
                 "language_code",
+                "stream_limit",
             )
         },
     )
     folder = params["report_folder"]
     recorder = Recorder(os.path.join(folder, RECORDS))
+    guard = Guard(params["abort_failed_percent"], params["abort_latency_ms"])
     try:
-        reason = asyncio.run(LoadTest(plan, audio, recorder, sample).run(lambda: alive(params)))
+        reason = asyncio.run(LoadTest(plan, audio, recorder, sample, guard.look).run(lambda: alive(params)))
     finally:
         recorder.close()
     summary = write_report(folder, recorder.records)
@@ -370,9 +527,11 @@ def run(module: AnsibleModule, audio, sample, endpoint: str) -> None:
         "report": os.path.join(os.path.abspath(folder), PAGE),
         "table": console_table(summary),
     }
-    if reason.startswith("interrupted"):
+    if others:
+        result["comparison"] = write_comparison(folder, [*others, named(summary, folder)], COMPARISON)
+    if reason.startswith(("interrupted", "aborted")):
         module.fail_json(msg=f"the load test was {reason}; what it saw is in {result['report']}", **result)
-    problems = verdict(summary, params["max_failed_streams"], params["expect_replicas"])
+    problems = verdict(summary, params["max_failed_streams"], params["expect_replicas"], params["max_refused_streams"])
     if problems:
         module.fail_json(msg="; ".join([*problems, f"see {result['report']}"]), **result)
     module.exit_json(summary=summary, endpoint=endpoint, **result)

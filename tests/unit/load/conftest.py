@@ -86,7 +86,8 @@ def example_records():
                     "state": "failed" if bad else "finished", "code": "UNAVAILABLE" if bad else "",
                     "details": "connection reset by peer" if bad else "", "chunks": 94, "sent": 94 - 40 * bad,
                     "answered": 94 - 40 * bad, "late": 0, "first_response_ms": round(rng.gauss(base + 30, 9), 1),
-                    "final_ms": round(rng.gauss(base + 60, 9), 1),
+                    "final_ms": round(rng.gauss(base + 60, 9), 1), "pod": "",
+                    "real_time_factor": None if bad else round(1 + (base + 60) / 15000, 4),
                 }
             )  # fmt: skip
         late = sum(value > 300 for value in latency)
@@ -94,7 +95,7 @@ def example_records():
         records.append(
             {
                 "kind": "streams", "t": t + 0.0, "phase": phase, "level": level, "in_flight": in_flight,
-                "opened": opened, "finished": finished, "failed": failed, "chunks_sent": len(latency),
+                "opened": opened, "finished": finished, "failed": failed, "refused": 0, "chunks_sent": len(latency),
                 "chunks_answered": len(latency), "chunks_late": late, "latency_ms": latency,
                 "pacing_lag_ms": [round(abs(rng.gauss(0.8, 0.6)), 1) for _ in latency],
             }
@@ -108,7 +109,9 @@ def example_records():
                     "kind": "cluster", "t": t + 0.2, "t_asked": t + 0.0, "min": 1, "max": 4, "desired": desired,
                     "replicas": desired, "ready": ready,
                     "metrics": [{"name": "avg_time_queue_ms", "kind": "averageValue", "target": 8.0, "value": queue}],
-                    "pods": pods[:desired],
+                    "pods": pods[:desired], "gpus_per_pod": 1, "streams_source": "counted",
+                    "streams": {p["name"]: round(in_flight / max(1, ready)) for p in pods[:ready]},
+                    "limits": {p["name"]: 20 for p in pods[:ready]},
                 }
             )  # fmt: skip
         for at, size, why in ((75, 3, "above target"), (330, 2, "below target"), (345, 1, "below target")):

@@ -4,10 +4,13 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import (
     EndpointError,
     Watched,
+    cluster_record,
     endpoint_of,
+    gpus_per_pod,
     metric_values,
     pod_facts,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.service_streams import Prometheus
 
 
 def hpa(metrics=(), current=(), desired=1):
@@ -112,6 +115,52 @@ def test_a_look_reads_four_things_and_only_new_events():
     ]
     assert len(watched.sample()) == 1
     assert len(api.asked) == 12
+
+
+def deployment(*limits):
+    containers = [{"resources": {"limits": limit} if limit is not None else {}} for limit in limits]
+    return {"spec": {"template": {"spec": {"containers": containers}}}}
+
+
+@pytest.mark.parametrize(
+    ("limits", "gpus"),
+    [
+        ([], 0),
+        ([None], 0),
+        ([{"cpu": "2"}], 0),
+        ([{"nvidia.com/gpu": "1", "memory": "8Gi"}], 1),
+        ([{"nvidia.com/gpu": 2}, {"cpu": "1"}], 2),
+        ([{"nvidia.com/mig-1g.10gb": "1"}], 1),
+    ],
+)
+def test_gpus_of_a_pod(limits, gpus):
+    assert gpus_per_pod(deployment(*limits)) == gpus
+    assert gpus_per_pod({"spec": {}}) == 0
+
+
+def test_streams_come_from_prometheus_and_a_silent_one_is_left_alone_for_a_while():
+    api, asked = FakeApi(), []
+
+    def get(path, query):
+        if "/proxy/" not in path:
+            return api.get(path, query)
+        asked.append(query["query"])
+        if len(asked) == 1:
+            raise OSError("away")
+        return {"data": {"result": [{"metric": {"pod": "a"}, "value": [0, "7"]}]}}
+
+    watched = Watched(get, "riva", "riva-asr", Prometheus())
+    looks = [watched.sample()[0] for _ in range(12)]
+    assert "away" in looks[0]["streams_error"]
+    assert all("streams" not in look and "streams_error" not in look for look in looks[1:11])
+    assert looks[11]["streams"] == {"a": 7}
+    assert looks[11]["streams_source"] == "counted"
+
+
+def test_a_pod_that_is_over_holds_nothing():
+    pods = [{"metadata": {"name": n}, "status": {"phase": p}} for n, p in (("a", "Running"), ("b", "Failed"))]
+    deployed = {"spec": {"replicas": 1}}
+    assert [pod["name"] for pod in cluster_record(hpa(), deployed, pods)["pods"]] == ["a"]
 
 
 def service(ingress, ports=({"name": "web", "port": 80}, {"name": "riva-grpc", "port": 50051})):

@@ -76,3 +76,13 @@ def test_a_result_before_any_chunk_is_no_latency():
     stream.received(0.1, 0)
     assert stream.window.latency_ms == []
     assert stream.final_ms is None
+
+
+def test_the_real_time_factor_counts_from_the_first_chunk_to_the_last_result():
+    measure = StreamMeasure(2, 0.5, 1.0, 300, Window())
+    measure.sent(0.0, 10.0)
+    measure.received(10.1, 0.5)
+    assert measure.real_time_factor is None
+    measure.sent(10.5, 10.5)
+    measure.received(11.05, 1.0)
+    assert measure.real_time_factor == 1.05

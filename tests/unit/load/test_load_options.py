@@ -13,8 +13,18 @@ GOOD = {
     "objective_ms": 300.0,
     "sample_seconds": 3.0,
     "max_streams": 5000,
+    "max_streams_at_once": 1000,
     "max_failed_streams": 0,
+    "max_refused_streams": 0,
+    "stream_distribution": "spread",
+    "stream_median_seconds": 10.0,
+    "stream_sigma": 1.0,
+    "abort_failed_percent": 50,
+    "abort_latency_ms": None,
+    "watch_cluster": True,
+    "trace": None,
 }
+TRACE = {"kind": "levels", "rows": [[0, 4], [10, 20], [20, 0]]}
 
 
 @pytest.mark.parametrize("endpoint", [None, "", "10.0.0.5:50051", "riva.example.com:443", "[fd00::1]:50051"])
@@ -33,8 +43,8 @@ def test_an_endpoint_is_host_and_port(endpoint):
 def test_each_number_has_its_range(name):
     least, most, _ = RANGES[name]
     for bad in (least - 1, most + 1):
-        assert [p.split(" ")[0] for p in option_problems({**GOOD, name: bad})] == [name]
-    for good in (least, most):
+        assert name in [p.split(" ")[0] for p in option_problems({**GOOD, name: bad})]
+    for good in (max(least, 4) if name == "max_streams_at_once" else least, most):
         assert option_problems({**GOOD, name: good}) == []
 
 
@@ -49,3 +59,33 @@ def test_all_mistakes_are_said_at_once():
 )
 def test_an_expected_path_changes_at_each_step(expected, good):
     assert (option_problems({**GOOD, "expect_replicas": expected}) == []) is good
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"profile": None}, "profile and trace_file: one of the two must be given"),
+        ({"trace": TRACE}, "profile and trace_file: one of the two must be given, and not both"),
+        ({"profile": None, "trace": TRACE, "max_streams_at_once": 19}, "asks for 20 streams at once; 19 is the most"),
+        ({"max_streams_at_once": 3}, "step 0: streams is 4; it must be a whole number from 0 to 3"),
+        ({"watch_cluster": False}, "set endpoint to host:port"),
+        ({"watch_cluster": False, "endpoint": "a:1", "expect_replicas": [1, 2]}, "expect_replicas needs to see"),
+        ({"stream_distribution": "lognormal", "stream_median_seconds": 21}, "more than the longest stream"),
+    ],
+)
+def test_options_that_do_not_go_together(changed, said):
+    (problem,) = option_problems({**GOOD, **changed})
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"profile": None, "trace": TRACE, "max_streams_at_once": 20},
+        {"watch_cluster": False, "endpoint": "a:1"},
+        {"stream_distribution": "lognormal", "stream_median_seconds": 20},
+        {"abort_failed_percent": None},
+    ],
+)
+def test_options_that_go_together(changed):
+    assert option_problems({**GOOD, **changed}) == []

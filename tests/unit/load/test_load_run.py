@@ -27,7 +27,8 @@ class EchoService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):
 
     def __init__(self, delay=0.02, fail=lambda number: ""):
         self.delay, self.fail = delay, fail
-        self.streams, self.peers, self.audio = 0, set(), []
+        self.streams, self.peers, self.audio, self.hosts = 0, set(), [], set()
+        self.pod = ""
         self.lock = threading.Lock()
 
     def GetRivaSpeechRecognitionConfig(self, request, context):
@@ -41,6 +42,8 @@ class EchoService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):
             self.streams += 1
             self.peers.add(context.peer())
         wrong = self.fail(number)
+        if self.pod:
+            context.send_initial_metadata([("x-pod", self.pod)])
         config = next(requests).streaming_config
         assert config.interim_results
         assert config.config.sample_rate_hertz == 16000
@@ -49,6 +52,10 @@ class EchoService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):
             size += len(request.audio_content)
             if wrong == "abort" and count == 3:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the GPU has fallen off the bus")
+            if wrong == "full" and count == 1:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this pod is full")
+            if wrong == "cut" and count == 4:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no more")
             if wrong == "end" and count == 3:
                 return
             if wrong == "silent":
@@ -97,9 +104,9 @@ def plan(endpoint, steps=THREE_STREAMS, **changed):
     return Plan(endpoint=endpoint, steps=list(steps), **{**values, **changed})
 
 
-def load(tmp_path, tone, the_plan, sample=None, keep_going=lambda: True):
+def load(tmp_path, tone, the_plan, sample=None, keep_going=lambda: True, guard=lambda window: ""):
     recorder = Recorder(str(tmp_path / "samples.jsonl"))
-    reason = asyncio.run(LoadTest(the_plan, read_audio([tone]), recorder, sample).run(keep_going))
+    reason = asyncio.run(LoadTest(the_plan, read_audio([tone]), recorder, sample, guard).run(keep_going))
     recorder.close()
     return reason, recorder.records
 
@@ -130,6 +137,7 @@ def test_streams_are_kept_at_the_level_and_measured(tmp_path, tone):
     ("wrong", "code", "details"),
     [
         ("abort", "UNAVAILABLE", "the GPU has fallen off the bus"),
+        ("cut", "RESOURCE_EXHAUSTED", "no more"),
         ("end", "OK", "the server ended the stream after"),
         ("silent", "OK", "the server gave no result"),
     ],
@@ -144,6 +152,61 @@ def test_each_stream_that_fails_is_recorded(tmp_path, tone, wrong, code, details
     assert {stream["code"] for stream in failed} == {code}
     assert all(details in stream["details"] for stream in failed)
     assert summary["streams"]["finished"] == service.streams - len(failed)
+
+
+def test_a_refused_stream_is_no_failed_one(tmp_path, tone):
+    service = EchoService(fail=lambda number: "full" if number % 3 == 1 else "")
+    with serving(service) as endpoint:
+        _, records = load(tmp_path, tone, plan(endpoint, [Step(3, 0.8)]))
+    summary = summarise(records)
+    assert summary["streams"]["failed"] == 0
+    assert summary["streams"]["refused"] == (service.streams + 1) // 3
+    assert summary["streams"]["refusals"] == [{"details": "this pod is full", "count": summary["streams"]["refused"]}]
+    assert summary["streams"]["errors"] == {"RESOURCE_EXHAUSTED": summary["streams"]["refused"]}
+    refused = sum(r["chunks"] for r in records if r["kind"] == "stream" and r["state"] == "refused")
+    assert summary["bad_service"]["refused"] == refused > 0
+
+
+def test_each_call_of_a_trace_is_made_once_when_it_is_due(tmp_path, tone):
+    service = EchoService(fail=lambda number: "abort" if number == 0 else "")
+    trace = {"kind": "calls", "rows": [[0.0, 1.0], [0.25, 1.2], [0.6, 1.0]]}
+    with serving(service) as endpoint:
+        reason, records = load(tmp_path, tone, plan(endpoint, [], trace=trace))
+    streams = [record for record in records if record["kind"] == "stream"]
+    assert reason == "profile done"
+    assert service.streams == 3  # the one that failed was not made again
+    assert sorted(stream["opened"] for stream in streams) == pytest.approx([0.0, 0.25, 0.6], abs=0.05)
+    assert {stream["number"]: stream["seconds"] for stream in streams} == {0: 1.0, 1: 1.2, 2: 1.0}
+
+
+def test_a_server_that_names_its_pod_is_counted_by_it(tmp_path, tone):
+    service = EchoService()
+    service.pod = "riva-asr-abcde"
+    seen = {"name": service.pod, "node": "", "created": None, "ready": "2026-11-20T10:00:00Z", "leaving": False,
+            "restarts": 0}  # fmt: skip
+
+    def sample():
+        return [{"kind": "cluster", **STATE, "pods": [seen]}]
+
+    with serving(service) as endpoint:
+        _, records = load(tmp_path, tone, plan(endpoint), sample)
+    found = summarise(records)["streams_per_pod"]
+    assert found["source"] == "named by the server"
+    assert found["most"] == 3
+    assert [(pod["name"], pod["served"]) for pod in found["pods"]] == [(service.pod, service.streams)]
+
+
+def test_the_guard_ends_the_load(tmp_path, tone):
+    with serving(EchoService()) as endpoint:
+        reason, records = load(
+            tmp_path,
+            tone,
+            plan(endpoint, [Step(2, 30)], stream_seconds=20),
+            guard=lambda window: "aborted: enough" if window["chunks_answered"] else "",
+        )
+    assert reason == "aborted: enough"
+    assert records[-1]["t"] < 4
+    assert summarise(records)["streams"]["stopped"] == 2
 
 
 def test_a_server_that_is_gone_fails_streams_without_a_storm(tmp_path, tone):

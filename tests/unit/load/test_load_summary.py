@@ -4,13 +4,16 @@ import json
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import (
+    bad_service,
     changes,
     console_table,
+    cost_figures,
     distribution,
     integral,
     matches_path,
     path_of,
     percentile,
+    pod_streams_over_time,
     shown,
     summarise,
     turning_points,
@@ -108,6 +111,7 @@ def test_the_example_run(records):
     assert summary["streams"]["failures"] == [
         {"code": "UNAVAILABLE", "details": "connection reset by peer", "count": 1}
     ]
+    assert summary["streams"]["errors"] == {"UNAVAILABLE": 1}
     assert summary["times"] == {
         "first_scale_up_s": 75.2,
         "first_new_pod_ready_s": 108.2,
@@ -173,3 +177,98 @@ def test_a_sender_that_runs_late_is_said(records):
 )
 def test_figures_for_people(value, text):
     assert shown(value) == text
+
+
+def stream(state, chunks=100, answered=100, late=0):
+    return {"state": state, "chunks": chunks, "answered": answered, "late": late}
+
+
+@pytest.mark.parametrize(
+    ("streams", "percent"),
+    [
+        ([], 0.0),
+        ([stream("finished")], 0.0),
+        ([stream("finished", late=10)], 10.0),
+        ([stream("finished"), stream("refused", answered=0)], 50.0),  # with all its chunks
+        ([stream("finished"), stream("failed", answered=60, late=10)], 25.0),
+        ([stream("finished", answered=95)], 5.0),
+        ([stream("stopped", answered=50, late=5)], 10.0),  # what the end of the test cut is no fault
+    ],
+)
+def test_bad_service_is_what_came_late_or_not_at_all(streams, percent):
+    assert bad_service(streams)["percent"] == percent
+
+
+def test_a_pod_costs_from_its_creation_until_it_is_gone():
+    pods = [{"name": "a"}, {"name": "b"}]
+    samples = [
+        {"t": 0.0, "pods": pods[:1], "gpus_per_pod": 2},
+        {"t": 10.0, "pods": pods, "gpus_per_pod": 2},  # one loads, or drains
+        {"t": 20.0, "pods": pods[:1], "gpus_per_pod": 2},
+    ]
+    assert cost_figures(samples, 30.0) == {"pod_seconds": 40, "gpu_seconds": 80, "gpus_per_pod": 2}
+    assert cost_figures([], 30.0) == {"pod_seconds": 0, "gpu_seconds": 0, "gpus_per_pod": None}
+
+
+def test_streams_of_each_pod(records):
+    found = summarise(records)["streams_per_pod"]
+    assert (found["source"], found["limit"], found["most"]) == ("counted", 20, 40)
+    assert [pod["name"][-5:] for pod in found["pods"]] == ["aaaaa", "bbbbb", "ccccc"]
+    assert found["pods"][1]["most"] == 20
+
+
+def test_streams_that_a_server_names_are_counted_by_their_times():
+    ready = [{"name": name, "ready": "x", "leaving": False} for name in "ab"]
+    records = [
+        *({"kind": "stream", "pod": "a", "opened": o, "t": e} for o, e in ((0, 5), (1, 9), (6, 9))),
+        {"kind": "cluster", "t": 2.0, "pods": ready, "metrics": []},
+        {"kind": "cluster", "t": 5.0, "pods": ready, "metrics": []},
+    ]
+    assert pod_streams_over_time(records) == (
+        "named by the server",
+        [(2.0, {"a": 2, "b": 0}), (5.0, {"a": 1, "b": 0})],
+    )
+
+
+def test_capacity_comes_from_the_limit_of_the_pods_else_from_the_calibration(records):
+    assert summarise(records)["capacity"] == {
+        "streams_per_pod": 20, "source": "limit of the pods", "at_most_ready": 60, "at_max_replicas": 80,
+        "used_percent": 50.0,
+    }  # fmt: skip
+    bare = [{**record, "limits": {}} if record["kind"] == "cluster" else record for record in records]
+    assert summarise(bare)["capacity"]["source"] == "unknown"
+    bare[0] = {**bare[0], "plan": {**bare[0]["plan"], "stream_limit": 25}}
+    assert summarise(bare)["capacity"]["at_max_replicas"] == 100
+
+
+def test_refusals_have_an_allowance_of_their_own(records):
+    refused = [{**r, "state": "refused"} if r["kind"] == "stream" and r["state"] == "failed" else r for r in records]
+    summary = summarise(refused)
+    assert verdict(summary, 0, None, 1) == []
+    (problem,) = verdict(summary, 0, None, 0)
+    assert "1 of 351 streams were refused, 0 may (max_refused_streams)" in problem
+    assert "1 were refused" in summary["headline"]
+
+
+def test_the_curves_of_a_summary(records):
+    summary = summarise(records)
+    series = summary["series"]
+    count = len(series["t"])
+    assert series["step_s"] == 2.0  # 385 s in at most 240 points
+    assert {len(series[key]) for key in ("desired", "ready", "level", "in_flight", "failed", "gpu_seconds")} == {count}
+    assert len(series["latency_ms"]["p95"]) == len(series["metrics"][0]["values"]) == count
+    assert series["ready"][0] is None  # not looked at yet
+    assert max(series["ready"][2:]) == 3
+    assert series["failed"][-1] == 1
+    assert series["gpu_seconds"][-1] == pytest.approx(summary["gpu_seconds"], rel=0.02)
+    assert max(series["streams_per_pod"]["most"][2:]) == 40
+    assert len(json.dumps(series)) < 40_000
+
+
+def test_records_of_an_earlier_version_still_have_a_summary(records):
+    new = {"refused", "pod", "real_time_factor", "gpus_per_pod", "streams", "streams_source", "limits"}
+    old = [{key: value for key, value in record.items() if key not in new} for record in records]
+    summary = summarise(old)
+    assert summary["streams_per_pod"] == {"source": "unseen", "limit": None, "most": None, "pods": []}
+    assert summary["gpu_seconds"] == 0
+    assert console_table(summary)

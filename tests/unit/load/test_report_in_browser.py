@@ -2,9 +2,11 @@
 """The report's page in a real browser: every picture is drawn and nothing is cut off, on a desk, a phone and paper."""
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import report_page
+from ansible_collections.speechops.riva.plugins.module_utils import report_compare, report_page
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
 
 from tests.browser import CHROMIUM, Browser
+from tests.unit.load.test_report_compare import other
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (Debian: apt-get install chromium)")
 
@@ -23,7 +25,8 @@ LOOK = """(() => {
     const box = element.getBoundingClientRect();
     return [element.id || element.textContent.trim(), box.width, box.height, box.left, box.right];
   });
-  const shown = [...document.querySelectorAll('svg')].filter((svg) => svg.getBoundingClientRect().width > 0);
+  const pictures = [...document.querySelectorAll('svg.wide, svg.narrow')];
+  const shown = pictures.filter((svg) => svg.getBoundingClientRect().width > 0);
   const scrolls = (box) => box && getComputedStyle(box).overflowX === 'auto';
   const inScroll = (element) => scrolls(element.closest('.scroll'));
   const style = getComputedStyle(document.body);
@@ -53,13 +56,29 @@ def browser():
         yield opened
 
 
-@pytest.fixture(scope="module")
-def page(records, tmp_path_factory):
+LONG = "x" * 240
+
+
+def report(records, folder):
     """The page of a run whose names and messages are as long as they get."""
-    folder = tmp_path_factory.mktemp("report")
-    long = "x" * 240
-    told = [{**r, "details": f"no route to {long}"} if r["kind"] == "stream" and r["code"] else r for r in records]
+    told = [{**r, "details": f"no route to {LONG}"} if r["kind"] == "stream" and r["code"] else r for r in records]
     report_page.write_report(str(folder), told)
+
+
+def comparison(records, folder):
+    """Three runs, one with a long name and one that does not compare."""
+    summaries = [
+        {**summarise(records), "label": "article, 0.5 ms"},
+        {**summarise(other(records)), "label": LONG[:60]},
+        {**summarise(other(records)[:900]), "label": "balanced"},
+    ]
+    report_compare.write_comparison(str(folder), [{**summary, "folder": ""} for summary in summaries])
+
+
+@pytest.fixture(scope="module", params=[report, comparison], ids=lambda make: make.__name__)
+def page(request, records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    request.param(records, folder)
     return folder / "index.html"
 
 
