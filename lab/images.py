@@ -27,6 +27,7 @@ STANDIN_FOLDER = "opt/speechops"
 ROOT_PACKAGES = "python3,dash,coreutils,base-files,libc-bin,libstdc++6,tzdata"
 NOBODY = "65534"
 TRAEFIK_VERSION = "3.7.15"
+HAPROXY_IMAGE = "docker.io/library/haproxy:3.2.6"
 BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"
 
 # Commands of the stand-ins' images, as the real images have them, and the Python module behind each.
@@ -268,6 +269,24 @@ def traefik_images(traefik: Path) -> Callable[[Path], list[Image]]:
     return images
 
 
+def linked_files(program: Path) -> dict[str, Path]:
+    """The libraries that a program is linked with, by their paths in an image; as the dynamic loader finds them."""
+    answer = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    paths = [word for line in answer.splitlines() for word in line.split() if word.startswith("/")]
+    return {path.lstrip("/"): Path(path).resolve() for path in paths}
+
+
+def haproxy_images(haproxy: Path) -> Callable[[Path], list[Image]]:
+    """The distribution's HAProxy under the name and tag that the riva chart asks for."""
+
+    def images(work: Path) -> list[Image]:
+        files = {"usr/local/sbin/haproxy": haproxy, **linked_files(haproxy)}
+        layer = program_layer(work / "haproxy.tar", files)
+        return [Image((HAPROXY_IMAGE,), (layer,), command=("haproxy",), user=NOBODY)]
+
+    return images
+
+
 def release_codename() -> str:
     for line in Path("/etc/os-release").read_text().splitlines():
         if line.startswith("VERSION_CODENAME="):
@@ -355,11 +374,13 @@ def _remove_older(cache: Path, prefix: str, kept: Path) -> None:
 def archives(binaries: Path, cache: Path) -> list[Archive]:
     """All archives that every node of a lab needs, in the order in which they are imported."""
     busybox, traefik = Path(shutil.which("busybox") or "/bin/busybox"), Path(sys.prefix) / "bin" / "traefik"
+    haproxy = Path(shutil.which("haproxy") or "/usr/sbin/haproxy")
     monitoring = ("prometheus-operator", "prometheus-config-reloader", "prometheus", "prometheus-adapter")
     return [
         Archive("base", _digest(binaries / "coredns", busybox), base_images(binaries, busybox)),
         Archive("monitoring", _digest(*(binaries / name for name in monitoring)), monitoring_images(binaries)),
         Archive("traefik", _digest(traefik), traefik_images(traefik)),
+        Archive("haproxy", _digest(haproxy), haproxy_images(haproxy)),
         Archive("standins", _digest(STANDINS, release_codename()), standin_images(cache)),
     ]
 

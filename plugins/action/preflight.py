@@ -11,7 +11,7 @@ import os
 import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils import inputs
+from ansible_collections.speechops.riva.plugins.module_utils import inputs, scaling_plan
 
 ROLES = os.path.join(os.path.dirname(__file__), "..", "..", "roles")
 MODULE = "speechops.riva.preflight"
@@ -42,7 +42,12 @@ class ActionModule(ActionBase):
         variables, findings = self.variables(task_vars, options, roles)
         findings += inputs.check_variables(options, roles, variables)
         findings += inputs.check_services(variables.get("riva_services"))
-        if findings:
+        services = variables.get("riva_services", options["riva_services"]["default"])
+        calibration = variables.get("riva_calibration")
+        if not findings:
+            preset = variables.get("riva_scaling_preset", options["riva_scaling_preset"]["default"])
+            findings += scaling_plan.check_scaling(services, calibration, preset)
+        if any(item["status"] == "failed" for item in findings):
             # A cluster is not asked with inputs that are known to be wrong.
             return self.told(result, findings)
         arguments = {
@@ -54,11 +59,12 @@ class ActionModule(ActionBase):
                 if name.endswith("_chart_ref") and isinstance(value, str)
             },
             "gpus_expected_now": not inputs.truth(variables.get("gpu_operator_enabled", True)),
+            "gpus_needed": scaling_plan.gpus_needed(services, calibration),
         }
         answer = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
         if answer.get("failed"):
             return answer
-        return self.told({**result, **answer}, answer["findings"])
+        return self.told({**result, **answer}, findings + answer["findings"])
 
     def variables(self, task_vars, options, roles):
         """The variables that concern the roles, evaluated; a finding for each that can't be."""

@@ -25,6 +25,10 @@ def hpa_metrics(target_ms, metric=scaling_rules.METRIC):
     return [scaling_rules.hpa_metric(target_ms, metric)]
 
 
+def external_rules(metric, **options):
+    return scaling_rules.external_rules(metric=metric, **options)
+
+
 def queue_time_query(namespace, **options):
     return scaling_rules.queue_time_query(namespace, **options)
 
@@ -35,6 +39,7 @@ class FilterModule:
     def filters(self):
         functions = {
             "adapter_rules": scaling_rules.adapter_rules,
+            "external_rules": external_rules,
             "hpa_metrics": hpa_metrics,
             "quantity": scaling_rules.quantity,
             "queue_time_query": queue_time_query,

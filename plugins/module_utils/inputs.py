@@ -238,7 +238,11 @@ def node_facts(node):
     status = node.get("status") or {}
     allocatable = status.get("allocatable") or {}
     gpus = [value for key, value in allocatable.items() if key.startswith("nvidia.com/") and value != "0"]
-    return {"name": (node.get("metadata") or {}).get("name"), "gpu": bool(gpus) or _labelled(labels)}
+    return {
+        "name": (node.get("metadata") or {}).get("name"),
+        "gpu": bool(gpus) or _labelled(labels),
+        "gpus": sum(int(value) for value in gpus if str(value).isdigit()),
+    }
 
 
 def _labelled(labels):

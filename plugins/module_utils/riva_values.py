@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 
+from ansible_collections.speechops.riva.plugins.module_utils import scaling_plan
+
 SPEECH = ("asr", "nlp", "nmt", "tts")
 MODEL_STORE = {
     "type": "type",
@@ -36,6 +38,7 @@ def number(value):
 
 def chart_values(service, settings, extra=None):
     """Values of one speech service: the role's settings, over them the service's own, over them free values."""
+    scaling = scaling_plan.chart_values(scaling_plan.plan(service, settings.get("calibration"), settings))
     values = {
         "image": {"repository": settings["image_repository"], "tag": str(settings["image_tag"])},
         "imagePullSecrets": list(settings.get("image_pull_secrets") or []),
@@ -44,13 +47,8 @@ def chart_values(service, settings, extra=None):
         "gpus": number(service.get("gpus", 1)),
         "modelStore": {MODEL_STORE[key]: value for key, value in settings["model_store"].items()},
         "modelLoadSeconds": number(settings["model_load_seconds"]),
-        "longestStreamSeconds": number(settings["longest_stream_seconds"]),
         "serviceMonitor": {"interval": f"{number(settings['scrape_interval'])}s"},
-        "autoscaling": {
-            "minReplicas": number(service.get("min_replicas", 1)),
-            "maxReplicas": number(service.get("max_replicas", 3)),
-            "queueTimeTargetMs": number(service.get("queue_time_target_ms", settings["queue_time_target_ms"])),
-        },
+        **scaling,
         "route": {"ingressClass": settings["ingress_class"], "host": service.get("host") or ""},
     }
     if service.get("models"):

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-"""The one rule set of the scaling loop: adapter, verification, report and HPA all take it from here.
+"""The one rule set of the scaling loop: adapter, verification, dashboard, report and HPA all take it from here.
 
-The signal is `avg_time_queue_ms`: how long a request waited for the GPU, in milliseconds, over the last
+Two signals. The guard is `avg_time_queue_ms`: how long a request waited for the GPU, in milliseconds, over the last
 window. Triton counts it per model as `nv_inference_queue_duration_us` (microseconds, of all requests that
 completed), beside `nv_inference_request_success` (how many did). The mean is the rate of the one over the
 rate of the other.
@@ -22,6 +22,17 @@ Choices, each of which a test holds:
   Triton's metrics.
 - Triton counts an ensemble's request once more under the ensemble's own name, with no queue time.
   `exclude_models` (or `models`) keeps such models out of the mean.
+
+The other is `speech_streams_demand`, one number for a whole speech service: how many streams it has to have room for.
+
+- Streams in flight are counted by the limit that stands in front of each server (HAProxy's proxy `speech`). A server
+  without a limit shows none: there they are estimated from the chunks that it completes, which holds below saturation.
+- Streams that were refused in the last window (HAProxy's proxy `full`) are wanted as well.
+- The rise of the last window goes on for as long as a new pod needs (`horizon_seconds`), less one square root of the
+  streams: a rise as small as that is chance, and a quiet service would climb on it.
+- The spare is room for what no signal foretells: `spare_streams`, but no more than twice what there is, so that an idle
+  service goes back to its minimum.
+- A missed scrape must not lower a sum, so the last sample of two and a half scrapes counts.
 """
 
 import re
@@ -29,8 +40,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 METRIC = "avg_time_queue_ms"
+ARTICLE_METRIC = "article_avg_time_queue_ms"
+DEMAND_METRIC = "speech_streams_demand"
 QUEUE_SERIES = "nv_inference_queue_duration_us"
 SUCCESS_SERIES = "nv_inference_request_success"
+# Of the limit's exporter: streams that run, the most that may, and those that were refused.
+STREAMS_SERIES = "haproxy_server_current_sessions"
+LIMIT_SERIES = "haproxy_server_limit_sessions"
+REFUSED_SERIES = "haproxy_backend_http_requests_total"
+SPEECH, FULL = 'proxy="speech"', 'proxy="full"'
+# Labels of the External metric's selector that are figures of the rule, no labels of a series.
+HORIZON, SPARE, CHUNKS = "horizon_seconds", "spare_streams", "chunks_per_second"
+# Of the spare, no more than this many times the streams that there are.
+SPARE_PER_STREAM = 2
+CHUNK_MS = 160
 PRESETS = ("queue_time", "article")
 SCRAPE_INTERVAL = 15
 SCRAPES_PER_WINDOW = 4
@@ -140,14 +163,15 @@ def adapter_rule(
     """One rule for prometheus-adapter's `rules.custom`.
 
     The preset `article` is the rule of NVIDIA's article as printed (with its namespace), wrong as it is,
-    so that anyone can compare. Window and models mean nothing to it.
+    so that anyone can compare. Window and models mean nothing to it; an empty namespace means any.
     """
     if preset not in PRESETS:
         raise RuleError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
     overrides = {"namespace": {"resource": "namespace"}, "pod": {"resource": "pod"}}
     if preset == "article":
+        where = f'namespace="{namespace}"' if namespace else 'namespace!=""'
         return {
-            "seriesQuery": f'{QUEUE_SERIES}{{namespace="{namespace}",pod!=""}}',
+            "seriesQuery": f'{QUEUE_SERIES}{{{where},pod!=""}}',
             "resources": {"overrides": overrides},
             "name": {"matches": QUEUE_SERIES, "as": metric},
             "metricsQuery": (
@@ -167,6 +191,110 @@ def adapter_rule(
 def adapter_rules(preset: str = "queue_time", **options: object) -> list[dict]:
     """All rules of a preset, ready for `rules.custom`."""
     return [adapter_rule(preset, **options)]
+
+
+def joined(*matchers: str) -> str:
+    return ",".join(matcher for matcher in matchers if matcher)
+
+
+def streams_of_pods(matchers: str, scrape_interval: int) -> str:
+    """PromQL: streams that run on each pod, as its limit counts them."""
+    return f"last_over_time({STREAMS_SERIES}{{{joined(SPEECH, matchers)}}}[{scrape_interval * 5 // 2}s])"
+
+
+def refused_by_pods(matchers: str, window: int) -> str:
+    """PromQL: streams that each pod's limit refused in the window."""
+    return f"increase({REFUSED_SERIES}{{{joined(FULL, matchers)}}}[{window}s])"
+
+
+def streams_wanted(matchers: str, by: str, scrape_interval: int, chunks_per_second: object, models: str = "") -> str:
+    """PromQL: streams that run, or did want to. A pod without a limit counts by the chunks that it completes."""
+    window = SCRAPES_PER_WINDOW * scrape_interval
+    running = streams_of_pods(matchers, scrape_interval)
+    chunks = f"rate({SUCCESS_SERIES}{{{joined(matchers, models)}}}[{window}s])"
+    estimated = f"{chunks} / {chunks_per_second} unless on (namespace, pod) {running}"
+    return f"sum by ({by}) ({running} or {refused_by_pods(matchers, window)} or {estimated})"
+
+
+def demand(
+    matchers: str,
+    by: str,
+    horizon: object,
+    spare: object,
+    chunks_per_second: object,
+    scrape_interval: int = SCRAPE_INTERVAL,
+    models: str = "",
+) -> str:
+    """PromQL: streams that a service has to have room for. The figures may be a template's text."""
+    wanted = streams_wanted(matchers, by, scrape_interval, chunks_per_second, models)
+    rise = f"(deriv({wanted}[{SCRAPES_PER_WINDOW * scrape_interval}s:{scrape_interval}s]) or {wanted} * 0)"
+    return (
+        f"{wanted} + clamp_min({horizon} * {rise} - sqrt({wanted}), 0)"
+        f" + clamp_max({SPARE_PER_STREAM} * {wanted}, {spare})"
+    )
+
+
+def service_matchers(namespace: str, service: str) -> str:
+    return f"namespace={quoted(namespace)},service={quoted(service)}"
+
+
+def demand_query(
+    namespace: str,
+    service: str,
+    horizon_seconds: float = 0,
+    spare_streams: float = 0,
+    chunks_per_second: float = 1000 / CHUNK_MS,
+    scrape_interval: object = SCRAPE_INTERVAL,
+    exclude_models: Sequence[str] = (),
+) -> str:
+    """The demand of one service as plain PromQL, for the verification, dashboards and reports."""
+    return demand(
+        service_matchers(namespace, service),
+        "namespace,service",
+        f"{horizon_seconds:g}",
+        f"{spare_streams:g}",
+        f"{chunks_per_second:g}",
+        seconds(scrape_interval, "scrape_interval"),
+        ",".join(model_matchers(exclude_models=exclude_models)),
+    )
+
+
+def from_selector(label: str, otherwise: object) -> str:
+    """The adapter's template text for a figure that the metric's selector carries."""
+    return f'<<with index .LabelValuesByName "{label}">><<.>><<else>>{otherwise}<<end>>'
+
+
+def external_rule(
+    scrape_interval: object = SCRAPE_INTERVAL, exclude_models: Sequence[str] = (), metric: str = DEMAND_METRIC
+) -> dict:
+    """The rule for prometheus-adapter's `rules.external` that offers the demand of each speech service.
+
+    The selector of the HPA's metric names the `service` and carries the service's own figures, so that one rule serves
+    all services and a change of a figure is a change of that HPA alone. Without a figure its part is left out.
+    """
+    matchers = (
+        'namespace="<<index .LabelValuesByName "namespace">>"'
+        '<<with index .LabelValuesByName "service">>,service="<<.>>"<<end>>'
+    )
+    return {
+        "seriesQuery": f'{SUCCESS_SERIES}{{namespace!="",service!=""}}',
+        "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
+        "name": {"matches": f"^{SUCCESS_SERIES}$", "as": metric},
+        "metricsQuery": demand(
+            matchers,
+            "namespace,service",
+            from_selector(HORIZON, 0),
+            from_selector(SPARE, 0),
+            from_selector(CHUNKS, f"{1000 / CHUNK_MS:g}"),
+            seconds(scrape_interval, "scrape_interval"),
+            ",".join(model_matchers(exclude_models=exclude_models)),
+        ),
+    }
+
+
+def external_rules(**options: object) -> list[dict]:
+    """All rules for `rules.external`."""
+    return [external_rule(**options)]
 
 
 def rule_offers(rule: Mapping, metric: str) -> bool:
@@ -228,3 +356,43 @@ def hpa_metric(target_ms: object, metric: str = METRIC) -> dict:
             "target": {"type": "AverageValue", "averageValue": quantity(target_ms)},
         },
     }
+
+
+def demand_selector(
+    service: str, horizon_seconds: int, spare_streams: int, chunks_per_second: float | None = None
+) -> dict[str, str]:
+    """The labels by which an HPA asks for a service's demand; chunks where the service has no limit that counts."""
+    labels = {"service": service, HORIZON: f"{horizon_seconds:g}", SPARE: f"{spare_streams:g}"}
+    return labels | ({CHUNKS: f"{chunks_per_second:g}"} if chunks_per_second else {})
+
+
+def hpa_demand(planned_streams: int, selector: Mapping[str, str], metric: str = DEMAND_METRIC) -> dict:
+    """One entry of an HPA's `spec.metrics` (autoscaling/v2): as many pods as the demand needs."""
+    return {
+        "type": "External",
+        "external": {
+            "metric": {"name": metric, "selector": {"matchLabels": dict(selector)}},
+            "target": {"type": "AverageValue", "averageValue": quantity(planned_streams)},
+        },
+    }
+
+
+def limit_query(namespace: str, service: str, by: Sequence[str] = ()) -> str:
+    """PromQL: streams that the pods which there are may carry, by their limits."""
+    return f"sum by ({','.join(by)}) ({LIMIT_SERIES}{{{joined(SPEECH, service_matchers(namespace, service))}}})"
+
+
+def streams_query(
+    namespace: str, service: str, by: Sequence[str] = ("pod",), scrape_interval: object = SCRAPE_INTERVAL
+) -> str:
+    """PromQL: streams in flight of each pod (or of the service), where a limit counts them."""
+    interval = seconds(scrape_interval, "scrape_interval")
+    return f"sum by ({','.join(by)}) ({streams_of_pods(service_matchers(namespace, service), interval)})"
+
+
+def refused_query(
+    namespace: str, service: str, by: Sequence[str] = (), scrape_interval: object = SCRAPE_INTERVAL
+) -> str:
+    """PromQL: streams refused in the last four scrapes."""
+    window = window_seconds(scrape_interval)
+    return f"sum by ({','.join(by)}) ({refused_by_pods(service_matchers(namespace, service), window)})"

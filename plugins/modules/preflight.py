@@ -34,6 +34,13 @@ options:
     description: Whether nodes have to have GPUs already; set from C(gpu_operator_enabled).
     type: bool
     default: false
+  gpus_needed:
+    description:
+      - For each speech service its name, the GPUs of a pod and the most pods; set from C(riva_services). A warning says
+        where more is asked for than the nodes have.
+    type: list
+    elements: raw
+    default: []
   timeout:
     description: Seconds that the apiserver has for its answers.
     type: int
@@ -67,7 +74,7 @@ kubernetes:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import inputs
+from ansible_collections.speechops.riva.plugins.module_utils import inputs, scaling_plan
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
@@ -113,6 +120,7 @@ def main():
         kubeconfig={"type": "path"},
         charts={"type": "dict", "default": {}},
         gpus_expected_now={"type": "bool", "default": False},
+        gpus_needed={"type": "list", "elements": "raw", "default": []},
         timeout={"type": "int", "default": 10},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
@@ -125,6 +133,7 @@ def main():
         findings += inputs.check_kubernetes(version)
         nodes = cluster.list_all("/api/v1/nodes", inputs.node_facts)
         findings += inputs.check_nodes(nodes, params["gpus_expected_now"])
+        findings += scaling_plan.check_gpus(params["gpus_needed"], [node["gpus"] for node in nodes])
     except ClusterError as error:
         findings.append(api_finding(error))
     module.exit_json(changed=False, findings=findings, kubernetes=version)

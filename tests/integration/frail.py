@@ -97,6 +97,13 @@ def small_copy(lab: RunningLab) -> list[dict]:
     deployment["strategy"] = {"type": "Recreate"}
     pod = deployment["template"]["spec"]
     pod["terminationGracePeriodSeconds"] = 0
+    # Without the limit of the installed one, so that its chain is one metric's.
+    pod.pop("initContainers", None)
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "stream-limit"]
+    service["ports"] = [port for port in service["ports"] if port["name"] != "limit-metrics"]
+    service["ports"][0]["targetPort"] = "grpc"
+    monitor["endpoints"] = monitor["endpoints"][:1]
+    hpa["metrics"] = [metric for metric in hpa["metrics"] if metric["type"] == "Pods"]
     pod.pop("topologySpreadConstraints", None)
     container = pod["containers"][0]
     for key in ("lifecycle", "livenessProbe", "resources"):

@@ -1,4 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+import re
+
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
 
@@ -42,6 +44,10 @@ def test_the_articles_rule_is_as_printed():
         "/(1+delta(nv_inference_request_success{<<.LabelMatchers>>}[30s]))/1000) by (<<.GroupBy>>)",
     }
     assert 'namespace="riva"' in rules.adapter_rule("article", namespace="riva")["seriesQuery"]
+    anywhere = rules.adapter_rule("article", namespace="", metric="article_avg_time_queue_ms")
+    assert anywhere["seriesQuery"] == 'nv_inference_queue_duration_us{namespace!="",pod!=""}'
+    assert anywhere["metricsQuery"] == rules.adapter_rule("article")["metricsQuery"]
+    assert anywhere["name"]["as"] == "article_avg_time_queue_ms"
 
 
 @pytest.mark.parametrize(
@@ -126,3 +132,71 @@ def test_the_hpas_metric():
 )
 def test_rule_offers(rule, metric, expected):
     assert rules.rule_offers(rule, metric) is expected
+
+
+WANTED = (
+    "sum by (namespace,service) ("
+    'last_over_time(haproxy_server_current_sessions{proxy="speech",M}[37s])'
+    ' or increase(haproxy_backend_http_requests_total{proxy="full",M}[60s])'
+    " or rate(nv_inference_request_success{M}[60s]) / C"
+    ' unless on (namespace, pod) last_over_time(haproxy_server_current_sessions{proxy="speech",M}[37s]))'
+)
+DEMAND = (
+    f"{WANTED} + clamp_min(H * (deriv({WANTED}[60s:15s]) or {WANTED} * 0) - sqrt({WANTED}), 0)"
+    f" + clamp_max(2 * {WANTED}, S)"
+)
+
+
+def filled(matchers, chunks, horizon, spare):
+    text = DEMAND.replace("C unless", f"{chunks} unless").replace("H *", f"{horizon} *").replace(", S)", f", {spare})")
+    return text.replace("M}", f"{matchers}}}")
+
+
+def test_the_demand_of_a_service():
+    query = rules.demand_query("riva", "riva-asr", horizon_seconds=34, spare_streams=50.75)
+    assert query == filled('namespace="riva",service="riva-asr"', "6.25", "34", "50.75")
+
+
+def given(query, **labels):
+    """What the adapter's template makes of a selector's labels, for the few forms that the rule uses."""
+
+    def chosen(found):
+        value = labels.get(found[1])
+        return found[2].replace("<<.>>", value) if value else found[3] or ""
+
+    with_else = r'<<with index \.LabelValuesByName "(\w+)">>(.*?)(?:<<else>>([^<]*))?<<end>>'
+    query = re.sub(with_else, chosen, query)
+    return re.sub(r'<<index \.LabelValuesByName "(\w+)">>', lambda found: labels.get(found[1], ""), query)
+
+
+def test_one_external_rule_serves_every_service():
+    rule = rules.external_rule()
+    assert rule["seriesQuery"] == 'nv_inference_request_success{namespace!="",service!=""}'
+    assert rule["name"] == {"matches": "^nv_inference_request_success$", "as": "speech_streams_demand"}
+    assert rule["resources"] == {"overrides": {"namespace": {"resource": "namespace"}}}
+    labels = rules.demand_selector("riva-asr", 34, 50)
+    assert labels == {"service": "riva-asr", "horizon_seconds": "34", "spare_streams": "50"}
+    assert given(rule["metricsQuery"], namespace="riva", **labels) == rules.demand_query("riva", "riva-asr", 34, 50)
+    bare = given(rule["metricsQuery"], namespace="riva")
+    assert bare == filled('namespace="riva"', "6.25", "0", "0")
+    assert "<<" not in bare
+
+
+def test_the_hpas_demand():
+    assert rules.hpa_demand(19, rules.demand_selector("riva-asr", 34, 33, 6.25)) == {
+        "type": "External",
+        "external": {
+            "metric": {
+                "name": "speech_streams_demand",
+                "selector": {
+                    "matchLabels": {
+                        "service": "riva-asr",
+                        "horizon_seconds": "34",
+                        "spare_streams": "33",
+                        "chunks_per_second": "6.25",
+                    }
+                },
+            },
+            "target": {"type": "AverageValue", "averageValue": "19"},
+        },
+    }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
 
 CHART = Path(__file__).resolve().parents[3] / "roles" / "riva" / "files" / "chart"
 HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
@@ -165,7 +167,105 @@ def test_a_new_chart_alone_does_not_restart_pods():
     assert "app.kubernetes.io/version" not in labels
 
 
+LIMIT = {"streams": {"limit": 20}}
+
+
+def by_kind(kind, **values):
+    answer = helm("template", "riva-asr", str(CHART), "--namespace", "speech", values=values)
+    assert answer.returncode == 0, answer.stderr
+    return [item for item in yaml.safe_load_all(answer.stdout) if item and item["kind"] == kind]
+
+
+def test_without_a_limit_there_is_no_sidecar():
+    pod = rendered()["Deployment"]["spec"]["template"]
+    assert "initContainers" not in pod["spec"]
+    assert "annotations" not in pod["metadata"]
+    assert {volume["name"] for volume in pod["spec"]["volumes"]} == {"models", "shared-memory"}
+    assert [item["metadata"]["name"] for item in by_kind("Service")] == ["riva-asr"]
+    assert by_kind("ConfigMap", dashboard={"enabled": False}) == []
+
+
+def test_with_a_limit_calls_go_through_the_sidecar():
+    pod = rendered(**LIMIT)["Deployment"]["spec"]["template"]["spec"]
+    (sidecar,) = pod["initContainers"]
+    # A native sidecar: the kubelet stops it after the server, so it outlives the server's streams.
+    assert (sidecar["name"], sidecar["restartPolicy"]) == ("stream-limit", "Always")
+    assert {port["name"]: port["containerPort"] for port in sidecar["ports"]} == {
+        "limited-grpc": 50052,
+        "limit-metrics": 9101,
+    }
+    assert sidecar["readinessProbe"]["httpGet"] == {"path": "/ready", "port": 9101}
+    assert "lifecycle" not in sidecar
+    (service,) = [item for item in by_kind("Service", **LIMIT) if item["metadata"]["name"] == "riva-asr"]
+    ports = {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]}
+    assert ports["grpc"] == (50051, 50052)
+    assert ports["limit-metrics"] == (9101, 9101)
+    endpoints = rendered(**LIMIT)["ServiceMonitor"]["spec"]["endpoints"]
+    assert [endpoint["port"] for endpoint in endpoints] == ["metrics", "limit-metrics"]
+    assert container(**LIMIT)["ports"][0] == {"name": "grpc", "containerPort": 50051}
+
+
+def test_the_series_of_the_rules_are_kept():
+    keep = rendered(**LIMIT)["ServiceMonitor"]["spec"]["endpoints"][1]["metricRelabelings"][0]["regex"]
+    for series in (scaling_rules.STREAMS_SERIES, scaling_rules.LIMIT_SERIES, scaling_rules.REFUSED_SERIES):
+        assert re.fullmatch(keep, series)
+    assert not re.fullmatch(keep, "haproxy_server_bytes_in_total")
+
+
+def test_another_limit_restarts_the_pods():
+    def checksum(limit):
+        template = by_kind("Deployment", streams={"limit": limit})[0]["spec"]["template"]
+        return template["metadata"]["annotations"]["checksum/stream-limit"]
+
+    assert checksum(20) != checksum(21)
+
+
+@pytest.mark.parametrize(
+    ("values", "in_readiness"),
+    [
+        (LIMIT, True),
+        ({"streams": {"limit": 20, "readinessAtLimit": False}}, False),
+        # The only pod there may be has nobody to leave its streams to.
+        ({**LIMIT, "autoscaling": {"maxReplicas": 1}}, False),
+    ],
+)
+def test_the_limit_speaks_through_readiness(values, in_readiness):
+    (item,) = [item for item in by_kind("ConfigMap", **values) if "haproxy.cfg" in item["data"]]
+    text = item["data"]["haproxy.cfg"]
+    assert ("monitor fail if { srv_conn(speech/riva) ge 20 } { nbsrv(others) gt 0 }" in text) is in_readiness
+    services = {item["metadata"]["name"]: item for item in by_kind("Service", **values)}
+    assert ("riva-asr-room" in services) is in_readiness
+    if in_readiness:
+        room = services["riva-asr-room"]
+        assert room["spec"]["clusterIP"] == "None"
+        # Prometheus must not find the pods twice.
+        assert room["metadata"]["labels"]["app.kubernetes.io/name"] != "riva"
+
+
+@pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed here")
+@pytest.mark.parametrize(
+    "values",
+    [LIMIT, {"streams": {"limit": 1, "readinessAtLimit": False, "podHeader": ""}}, {"streams": {"limit": 5000}}],
+)
+def test_haproxy_takes_its_configuration(values, tmp_path):
+    (item,) = [item for item in by_kind("ConfigMap", **values) if "haproxy.cfg" in item["data"]]
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(item["data"]["haproxy.cfg"])
+    answer = subprocess.run(["haproxy", "-c", "-f", str(file)], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "WARNING" not in answer.stderr, answer.stderr
+
+
+def test_a_pod_with_a_limit_has_time_for_both_to_stop():
+    pod = rendered(preStopSeconds=7, longestStreamSeconds=90, **LIMIT)["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] >= 7 + 90 + 5
+
+
 REFUSED = [
+    {"streams": {"limit": 0}},
+    {"streams": {"limits": 3}},
+    {"streams": {"podHeader": "x pod"}},
+    {"autoscaling": {"demand": {"plannedStreams": 0}}},
     {"autoscalling": {}},
     {"autoscaling": {"maxReplica": 3}},
     {"autoscaling": {"queueTimeTargetMs": 0}},

@@ -1,0 +1,132 @@
+{{- /* A pod that is full takes itself out of the balancer only where there may be another one. */}}
+{{- define "riva.limitInReadiness" -}}
+{{- if and .Values.streams.limit .Values.streams.readinessAtLimit (gt (int .Values.autoscaling.maxReplicas) 1) }}true{{ end -}}
+{{- end -}}
+
+{{- /*
+The limit of a pod. One thread, so that the question whether there is room and the stream that takes it are one step.
+Nothing here may end a stream: no timeout but those that a dead peer meets.
+*/}}
+{{- define "riva.streamLimit" -}}
+{{- $limit := int .Values.streams.limit -}}
+global
+    nbthread 1
+    maxconn {{ add 1000 (mul 4 $limit) }}
+    log stdout format raw local0 notice
+    # It is stopped after Riva, when no stream is left; idle connections shall not hold it up.
+    hard-stop-after 5s
+
+defaults
+    mode http
+    timeout connect 2s
+    timeout queue 100ms
+    timeout http-request 10s
+    # A stream may be silent for as long as its caller is.
+    timeout client 24h
+    timeout server 24h
+    timeout http-keep-alive 24h
+    option clitcpka
+    option srvtcpka
+    retries 0
+
+frontend streams
+    bind :{{ .Values.streams.port }} proto h2
+    {{- with .Values.streams.podHeader }}
+    http-response set-header {{ . }} "%[env(POD_NAME)]"
+    {{- end }}
+    # What is asked beside speech takes no place.
+    use_backend asides if { path_beg /grpc.health.v1.Health/ /grpc.reflection. }
+    use_backend full if { srv_conn(speech/riva) ge {{ $limit }} }
+    default_backend speech
+
+backend speech
+    server riva 127.0.0.1:{{ .Values.ports.grpc }} proto h2 maxconn {{ $limit }}
+
+backend asides
+    server riva 127.0.0.1:{{ .Values.ports.grpc }} proto h2
+
+# RESOURCE_EXHAUSTED, at once and without a body.
+backend full
+    http-after-response set-header content-type application/grpc
+    http-request return status 200 hdr grpc-status 8 hdr grpc-message "this pod carries as many streams as it may"
+
+frontend limit-metrics
+    bind :{{ .Values.streams.metricsPort }}
+    monitor-uri /ready
+    {{- if include "riva.limitInReadiness" . }}
+    # Full, and another pod has room: no new streams, please. With none that has room it stays, to refuse and to count.
+    monitor fail if { srv_conn(speech/riva) ge {{ $limit }} } { nbsrv(others) gt 0 }
+    http-request return status 503 if { path /room } { srv_conn(speech/riva) ge {{ $limit }} }
+    {{- end }}
+    http-request return status 200 if { path /room }
+    http-request use-service prometheus-exporter if { path /metrics }
+    http-request return status 404
+{{- if include "riva.limitInReadiness" . }}
+
+resolvers cluster
+    parse-resolv-conf
+    accepted_payload_size 8192
+    hold valid 2s
+    hold nx 1s
+    hold obsolete 1s
+
+backend others
+    option httpchk GET /room
+    default-server check inter 1s fall 1 rise 1 init-addr none resolvers cluster resolve-prefer ipv4
+    server-template other {{ min (int .Values.autoscaling.maxReplicas) 16 }} {{ include "riva.fullname" . }}-room.{{ .Release.Namespace }}.svc.{{ .Values.streams.clusterDomain }}:{{ .Values.streams.metricsPort }}
+{{- end }}
+{{- end -}}
+
+{{- /* Starts before the server and, as kubelets stop such containers, ends after it: it outlives the server's streams. */}}
+{{- define "riva.streamLimitContainer" -}}
+- name: stream-limit
+  image: "{{ .Values.streams.image.repository }}:{{ .Values.streams.image.tag }}"
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  restartPolicy: Always
+  command:
+    - haproxy
+    - -db
+    - -f
+    - /etc/stream-limit/haproxy.cfg
+  env:
+    - name: POD_NAME
+      valueFrom:
+        fieldRef:
+          fieldPath: metadata.name
+  ports:
+    - name: limited-grpc
+      containerPort: {{ .Values.streams.port }}
+    - name: limit-metrics
+      containerPort: {{ .Values.streams.metricsPort }}
+  readinessProbe:
+    httpGet:
+      path: /ready
+      port: {{ .Values.streams.metricsPort }}
+    periodSeconds: 1
+    timeoutSeconds: 2
+    failureThreshold: 1
+  livenessProbe:
+    httpGet:
+      path: /metrics?scope=global
+      port: {{ .Values.streams.metricsPort }}
+    periodSeconds: 10
+    timeoutSeconds: 5
+    failureThreshold: 6
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    runAsNonRoot: true
+    runAsUser: 99
+    runAsGroup: 99
+    capabilities:
+      drop:
+        - ALL
+  {{- with .Values.streams.resources }}
+  resources:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  volumeMounts:
+    - name: stream-limit
+      mountPath: /etc/stream-limit
+      readOnly: true
+{{- end -}}
