@@ -41,6 +41,9 @@ LINKS = (
 GROUP = "custom.metrics.k8s.io"
 API_PATH = f"/apis/{GROUP}/v1beta1"
 APISERVICE = f"v1beta1.{GROUP}"
+EXTERNAL_GROUP = "external.metrics.k8s.io"
+# Name of the Service's port behind which the limit of a pod shows its streams.
+LIMIT_PORT = "limit-metrics"
 # A target is asked every interval; one that has missed three in a row is stale.
 SCRAPES_TO_STALE = 4
 
@@ -388,29 +391,99 @@ def values_verdict(metric: str, listed: bool, values: Mapping[str, float | None]
     return verdict("api", subject, OK, f"{len(ready)} Ready pods have a value: {shown}")
 
 
-def owner_verdict(service: str, wanted: str) -> Verdict | None:
+def owner_verdict(service: str, wanted: str, apiservice: str = APISERVICE) -> Verdict | None:
     """The APIService has to lead to our adapter."""
     if service == wanted:
         return None
     return verdict(
         "api",
-        APISERVICE,
+        apiservice,
         FAILED,
         f"belongs to {service or 'nobody'}, not to the adapter {wanted}",
-        f"remove the other owner of {APISERVICE}, or name it in adapter_namespace and adapter_service",
+        f"remove the other owner of {apiservice}, or name it in adapter_namespace and adapter_service",
+    )
+
+
+# External metrics API: one number for the whole service
+
+
+def external_metric(hpa: Mapping, metric: str) -> Mapping | None:
+    """The HPA's own entry for an External metric, None where it has none of this name."""
+    for entry in sequence(mapping(hpa.get("spec")).get("metrics")):
+        external = mapping(mapping(entry).get("external"))
+        if mapping(external.get("metric")).get("name") == metric:
+            return external
+    return None
+
+
+def external_query(external: Mapping) -> str:
+    """The label selector of an External metric as the API's query parameter."""
+    return selector_text(mapping(mapping(external.get("metric")).get("selector")))
+
+
+def offers_external(resources: Mapping, metric: str) -> bool:
+    """Whether the API's resource list has the metric."""
+    return any(mapping(entry).get("name") == metric for entry in sequence(resources.get("resources")))
+
+
+def external_values(answer: Mapping) -> list[float | None]:
+    """The numbers of an ExternalMetricValueList; None where one is no quantity. The HPA takes their sum."""
+    return [scaling_rules.parse_quantity(mapping(item).get("value")) for item in sequence(mapping(answer).get("items"))]
+
+
+def external_verdict(metric: str, listed: bool, values: Sequence[float | None], target: object) -> Verdict:
+    """The demand has one plausible value. `target` is what one pod is planned to carry, as the HPA has it."""
+    if not values:
+        text = "has no value for this service" if listed else f"{EXTERNAL_GROUP} does not list the metric"
+        return verdict("api", metric, FAILED, text, "see the links before it", own=False)
+    if any(value is None or value < 0 or not math.isfinite(value) for value in values):
+        return verdict(
+            "api",
+            metric,
+            FAILED,
+            f"impossible value: {values[0]}",
+            "use the collection's rule (filter external_rules) in the chart's rules.external",
+        )
+    demand, planned = sum(values), scaling_rules.parse_quantity(target)
+    pods = f", {math.ceil(demand / planned)} pods of {planned:g}" if planned else ""
+    return verdict("api", metric, OK, f"room is wanted for {demand:g} streams{pods}")
+
+
+def external_hpa_verdict(name: str, hpa: Mapping, metric: str) -> Verdict:
+    """Does the HPA get the External metric? With another one at hand it stays active without it, and says nothing."""
+    current = sequence(mapping(hpa.get("status")).get("currentMetrics"))
+    seen = any(
+        mapping(mapping(mapping(entry).get("external")).get("metric")).get("name") == metric for entry in current
+    )
+    if seen:
+        return verdict("hpa", name, OK, f"scales on {metric} too")
+    return verdict(
+        "hpa",
+        name,
+        FAILED,
+        f"does not get {metric}, and scales without it",
+        f"kubectl describe hpa {name}: its events say why; a new HPA has it after a quarter of a minute",
+        own=False,
     )
 
 
 # Adapter
 
 
-def adapter_rules(config: object) -> list[Mapping]:
-    """The rules of the adapter's configuration, already parsed."""
-    return [entry for entry in sequence(mapping(config).get("rules")) if isinstance(entry, Mapping)]
+def adapter_rules(config: object, key: str = "rules") -> list[Mapping]:
+    """The rules (or externalRules) of the adapter's configuration, already parsed."""
+    return [entry for entry in sequence(mapping(config).get(key)) if isinstance(entry, Mapping)]
 
 
 def adapter_verdict(
-    subject: str, rules: Sequence[Mapping], metric: str, listed: bool, found: int | None, url: str, prometheus: str
+    subject: str,
+    rules: Sequence[Mapping],
+    metric: str,
+    listed: bool,
+    found: int | None,
+    url: str,
+    prometheus: str,
+    source: str = "filter adapter_rules) into the chart's rules.custom",
 ) -> Verdict:
     """Why the API lacks the metric, as far as the adapter is the reason.
 
@@ -424,7 +497,7 @@ def adapter_verdict(
             subject,
             FAILED,
             f"no rule offers {metric} ({len(rules)} rules: {', '.join(offered[:3]) or 'none'})",
-            "put the collection's rule (filter adapter_rules) into the chart's rules.custom",
+            f"put the collection's rule ({source}",
         )
     if found == 0:
         return verdict(
@@ -509,9 +582,13 @@ def age_query(series: str, namespace: str, pods: Sequence[str]) -> str:
     return f"time() - max by (pod) (timestamp({series}{{{matchers(namespace, pods)}}}))"
 
 
-def up_query(namespace: str, pods: Sequence[str], most: float) -> str:
-    """The state of the pods' targets, as far as it is fresh: that of a dropped target lives on for minutes."""
-    up = f"up{{{matchers(namespace, pods)}}}"
+def up_query(namespace: str, pods: Sequence[str], most: float, endpoint: str = "") -> str:
+    """The state of the pods' targets, as far as it is fresh: that of a dropped target lives on for minutes.
+
+    `endpoint` is the port of the Service, where the pods have several that are scraped.
+    """
+    also = f",endpoint={scaling_rules.quoted(endpoint)}" if endpoint else ""
+    up = f"up{{{matchers(namespace, pods)}{also}}}"
     return f"{up} and time() - timestamp({up}) <= {most:g}"
 
 
@@ -711,9 +788,14 @@ def service_monitor_verdict(
     return verdict("service_monitor", name_of(monitor), FAILED, text, remedy), monitor, service
 
 
-def service_port_verdict(monitor: Mapping, service: Mapping) -> tuple[Verdict, Mapping | None, Mapping]:
-    """(verdict, port of the Service, endpoint): the ServiceMonitor's port is one of the Service's."""
-    endpoints = [mapping(entry) for entry in sequence(mapping(monitor.get("spec")).get("endpoints"))]
+def service_port_verdict(
+    monitor: Mapping, service: Mapping, limit: bool = False
+) -> tuple[Verdict, Mapping | None, Mapping]:
+    """(verdict, port of the Service, endpoint): the ServiceMonitor's port is one of the Service's.
+
+    With `limit` it is the port of the pods' limit that is looked for.
+    """
+    endpoints = [entry for _place, entry in scraped_endpoints(monitor, limit)]
     ports = [mapping(entry) for entry in sequence(mapping(service.get("spec")).get("ports"))]
     subject = name_of(service)
     for endpoint in endpoints:
@@ -725,7 +807,7 @@ def service_port_verdict(monitor: Mapping, service: Mapping) -> tuple[Verdict, M
             text = f"{name_of(monitor)} names the pods' port {endpoint.get('targetPort')} itself"
             port = {"targetPort": endpoint.get("targetPort")}
             return verdict("service_port", subject, OK, text), port, endpoint
-    asked = ", ".join(str(entry.get("port")) for entry in endpoints) or "none"
+    asked = ", ".join(str(entry.get("port")) for entry in endpoints) or (LIMIT_PORT if limit else "none")
     named = ", ".join(str(port.get("name")) for port in ports) or "none"
     return (
         verdict(
@@ -738,6 +820,16 @@ def service_port_verdict(monitor: Mapping, service: Mapping) -> tuple[Verdict, M
         None,
         endpoints[0] if endpoints else {},
     )
+
+
+def scraped_endpoints(monitor: Mapping, limit: bool) -> list[tuple[int, Mapping]]:
+    """(place, endpoint) of a ServiceMonitor that lead to the limit, or all the others."""
+    endpoints = sequence(mapping(monitor.get("spec")).get("endpoints"))
+    return [
+        (place, mapping(entry))
+        for place, entry in enumerate(endpoints)
+        if (mapping(entry).get("port") == LIMIT_PORT) is limit
+    ]
 
 
 def resolve_port(port: Mapping, pod: Pod) -> int | None:

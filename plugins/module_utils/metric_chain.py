@@ -10,10 +10,10 @@ them all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
-from ansible_collections.speechops.riva.plugins.module_utils import aggregation
+from ansible_collections.speechops.riva.plugins.module_utils import aggregation, scaling_rules
 from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
@@ -65,6 +65,10 @@ class Options:
 class Chain:
     """One look at the chain."""
 
+    group = rules.GROUP
+    rules_key = "rules"
+    limit = False
+
     def __init__(self, cluster: Cluster, options: Options) -> None:
         self.cluster = cluster
         self.options = options
@@ -72,6 +76,7 @@ class Chain:
         self.values: dict[str, float | None] = {}
         self.pods: list[rules.Pod] = []
         self.asked: list[rules.Pod] = []
+        self.endpoint = ""
         self.hpa: Mapping = {}
 
     def examine(self) -> tuple[list[Finding], dict]:
@@ -79,6 +84,12 @@ class Chain:
         if target:
             self.walk(target)
         first = rules.first_broken(self.verdicts)
+        findings = rules.findings_of(self.verdicts)
+        demand = Demand.of(self) if target else None
+        if demand:
+            demand.walk(str(target))
+            first = first or rules.first_broken(demand.verdicts)
+            findings += [entry for entry in rules.findings_of(demand.verdicts) if entry not in findings]
         status = rules.mapping(self.hpa.get("status"))
         facts = {
             "first_broken": first,
@@ -91,8 +102,13 @@ class Chain:
             }
             if self.hpa
             else None,
+            "demand": demand.total if demand else None,
         }
-        return rules.findings_of(self.verdicts), facts
+        return findings, facts
+
+    @property
+    def apiservice(self) -> str:
+        return f"v1beta1.{self.group}"
 
     @property
     def ready(self) -> list[str]:
@@ -196,7 +212,7 @@ class Chain:
 
     def read_api(self) -> tuple[bool, bool]:
         """(whether the API answers, whether it lists the metric)."""
-        name = rules.APISERVICE
+        name = self.apiservice
         try:
             item = self.cluster.get(f"{aggregation.APISERVICES_PATH}/{name}")
         except NotFound:
@@ -207,7 +223,7 @@ class Chain:
             self.add("api", name, FAILED, str(error), error.remedy)
             return False, False
         service = aggregation.project_apiservice(item)
-        owner = rules.owner_verdict(service.service, self.options.adapter)
+        owner = rules.owner_verdict(service.service, self.options.adapter, name)
         if owner:
             self.verdicts.append(owner)
             return False, False
@@ -220,10 +236,21 @@ class Chain:
             message, remedy = self.with_backend(finding.message, finding.remedy)
             self.add("api", name, FAILED, message, remedy)
             return False, False
-        listed = rules.offers(rules.mapping(resources), self.options.metric)
+        listed = self.lists(rules.mapping(resources))
         if self.read_values():
-            self.verdicts.append(rules.values_verdict(self.options.metric, listed, self.values, self.ready))
+            self.verdicts.append(self.values_verdict(listed))
         return True, listed
+
+    def lists(self, resources: Mapping) -> bool:
+        return rules.offers(resources, self.options.metric)
+
+    def values_verdict(self, listed: bool) -> rules.Verdict:
+        return rules.values_verdict(self.options.metric, listed, self.values, self.ready)
+
+    @property
+    def valued(self) -> bool:
+        """Whether the API has all values that it has to have."""
+        return all(name in self.values for name in self.ready)
 
     def with_backend(self, message: str, remedy: str) -> tuple[str, str]:
         """The message with what is wrong with the adapter's pods, where something is and it can be seen."""
@@ -321,9 +348,9 @@ class Chain:
     def read_adapter(self, answers: bool, listed: bool, prometheus: bool) -> None:
         chosen, subject = self.options, self.options.adapter
         if not answers:
-            self.add("adapter_rule", subject, UNKNOWN, f"{rules.GROUP} does not answer, so no rule can be seen at work")
+            self.add("adapter_rule", subject, UNKNOWN, f"{self.group} does not answer, so no rule can be seen at work")
             return
-        if listed and all(name in self.values for name in self.ready):
+        if listed and self.valued:
             self.add("adapter_rule", subject, OK, f"a rule offers {chosen.metric}")
             return
         config = self.guarded("adapter_rule", subject, self.adapter_config)
@@ -332,15 +359,20 @@ class Chain:
         offering = next((rule for rule in config if rules.scaling_rules.rule_offers(rule, chosen.metric)), None)
         found = self.count(str(offering.get("seriesQuery"))) if offering and prometheus else None
         url = "" if listed else self.adapter_url()
+        source = (
+            "filter external_rules) into the chart's rules.external"
+            if self.rules_key == "externalRules"
+            else "filter adapter_rules) into the chart's rules.custom"
+        )
         self.verdicts.append(
-            rules.adapter_verdict(subject, config, chosen.metric, listed, found, url, chosen.prometheus)
+            rules.adapter_verdict(subject, config, chosen.metric, listed, found, url, chosen.prometheus, source)
         )
 
     def adapter_config(self) -> Sequence[Mapping]:
         path = f"/api/v1/namespaces/{self.options.adapter_namespace}/configmaps/{self.options.adapter_service}"
         data = rules.mapping(rules.mapping(self.cluster.get(path)).get("data"))
         try:
-            return rules.adapter_rules(yaml.safe_load(str(data.get("config.yaml") or "")))
+            return rules.adapter_rules(yaml.safe_load(str(data.get("config.yaml") or "")), self.rules_key)
         except yaml.YAMLError:
             return []
 
@@ -390,10 +422,13 @@ class Chain:
         self.verdicts.append(entry)
         if monitor is None or service is None:
             return ""
-        entry, port, endpoint = rules.service_port_verdict(monitor, service)
+        entry, port, endpoint = rules.service_port_verdict(monitor, service, self.limit)
         self.verdicts.append(entry)
         home = rules.mapping(monitor.get("metadata")).get("namespace")
-        pool = f"serviceMonitor/{home}/{rules.name_of(monitor)}/0"
+        place = next((at for at, found in rules.scraped_endpoints(monitor, self.limit) if found == endpoint), 0)
+        pool = f"serviceMonitor/{home}/{rules.name_of(monitor)}/{place}"
+        if len(rules.sequence(rules.mapping(monitor.get("spec")).get("endpoints"))) > 1:
+            self.endpoint = str(endpoint.get("port") or "")
         if port is None:
             return pool
         entry, numbers = rules.pod_port_verdict(port, pods)
@@ -439,7 +474,7 @@ class Chain:
         up: dict[str, float] = {}
         errors: Mapping[str, str] = {}
         try:
-            query = rules.up_query(self.options.namespace, self.ready, self.options.most_age)
+            query = rules.up_query(self.options.namespace, self.ready, self.options.most_age, self.endpoint)
             for labels, value in self.samples(query):
                 name = labels.get("pod", "")
                 up[name] = max(value, up.get(name, 0.0))
@@ -455,3 +490,62 @@ class Chain:
             self.add("target", "up", UNKNOWN, f"Prometheus can't be asked: {error}")
             return
         self.verdicts.append(rules.target_verdict(up, self.ready, errors))
+
+
+class Demand(Chain):
+    """The chain of the HPA's other metric, the demand of the whole service, from the same pods."""
+
+    group = rules.EXTERNAL_GROUP
+    rules_key = "externalRules"
+
+    @classmethod
+    def of(cls, chain: Chain) -> Demand | None:
+        """The chain of the demand, where the HPA asks for one."""
+        metric = scaling_rules.DEMAND_METRIC
+        external = rules.external_metric(chain.hpa, metric)
+        if external is None:
+            return None
+        limited = any(name == rules.LIMIT_PORT for pod in chain.pods for name, _number in pod.ports)
+        series = scaling_rules.STREAMS_SERIES if limited else scaling_rules.SUCCESS_SERIES
+        demand = cls(chain.cluster, replace(chain.options, metric=metric, series=series))
+        demand.limit = limited
+        demand.external = external
+        demand.hpa, demand.pods, demand.asked, demand.selector = chain.hpa, chain.pods, chain.asked, chain.selector
+        demand.verdicts.append(rules.external_hpa_verdict(str(chain.options.hpa), chain.hpa, metric))
+        return demand
+
+    def __init__(self, cluster: Cluster, options: Options) -> None:
+        super().__init__(cluster, options)
+        self.external: Mapping = {}
+        self.numbers: list[float | None] = []
+
+    @property
+    def total(self) -> float | None:
+        known = [number for number in self.numbers if number is not None]
+        return sum(known) if known else None
+
+    @property
+    def valued(self) -> bool:
+        return bool(self.numbers)
+
+    def lists(self, resources: Mapping) -> bool:
+        return rules.offers_external(resources, self.options.metric)
+
+    def values_verdict(self, listed: bool) -> rules.Verdict:
+        target = rules.mapping(self.external.get("target")).get("averageValue")
+        return rules.external_verdict(self.options.metric, listed, self.numbers, target)
+
+    def read_values(self) -> bool:
+        path = f"/apis/{self.group}/v1beta1/namespaces/{self.options.namespace}/{self.options.metric}"
+        try:
+            answer = self.cluster.get(path, {"labelSelector": rules.external_query(self.external)})
+            self.numbers = rules.external_values(answer)
+        except NotFound:
+            self.numbers = []
+        except DoorShut:
+            raise
+        except ClusterError as error:
+            own = isinstance(error, Forbidden)
+            self.add("api", self.options.metric, FAILED, str(error), error.remedy, own)
+            return False
+        return True

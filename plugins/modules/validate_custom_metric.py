@@ -18,6 +18,8 @@ description:
     C(service_port), C(pod_port), C(exporter), C(pods), seen from the HPA. What only follows from the first broken
     link says so.
   - Links between a fresh sample and its pod are proven by the sample, and not read.
+  - Where the HPA has the External metric C(speech_streams_demand) too, its chain is followed as well, from
+    C(external.metrics.k8s.io) to the port of the pods' limit. Its findings come after those of O(metric).
 options:
   metric:
     description: Name of the metric in the custom metrics API, as a metric of pods.
@@ -72,7 +74,8 @@ extends_documentation_fragment:
   - speechops.riva.validation.attributes
 notes:
   - Always needs C(get) on C(horizontalpodautoscalers), C(deployments), C(apiservices), C(services/proxy) and on
-    C(pods/<metric>) of C(custom.metrics.k8s.io), and C(list) on C(pods).
+    C(pods/<metric>) of C(custom.metrics.k8s.io), and C(list) on C(pods). For the demand also C(get) on
+    C(speech_streams_demand) of C(external.metrics.k8s.io).
   - Where something is broken also C(get) on C(configmaps), C(namespaces), C(pods/proxy), and C(list) on C(services),
     C(servicemonitors), C(prometheuses).
 """
@@ -152,6 +155,11 @@ pods:
   returned: when the cluster could be read
   type: list
   elements: str
+demand:
+  description: Streams that the service has to have room for. Null if the HPA does not scale on them, or nobody knows.
+  returned: when the cluster could be read
+  type: float
+  sample: 42.0
 hpa:
   description: State of the HPA. Null if it was not asked for or does not exist.
   returned: when the cluster could be read
