@@ -1,11 +1,13 @@
-"""Makes each role's README.md from its meta/argument_specs.yml and defaults/main.yml.
+"""Makes each role's README.md from its meta/argument_specs.yml and defaults/main.yml, and the riva chart's dashboard.
 
-``python docs/generate.py`` after a change of either; a unit test names what is out of date.
+``python docs/generate.py`` after a change of any; a unit test names what is out of date.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
 import jinja2
@@ -13,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ROOT / "roles"
+DASHBOARD = ROLES / "riva" / "files" / "chart" / "files" / "dashboard.json"
 
 TEMPLATE = """\
 <!-- Made by docs/generate.py from meta/argument_specs.yml and defaults/main.yml: change those. -->
@@ -124,10 +127,17 @@ def roles() -> list[str]:
     return sorted(path.parent.parent.name for path in ROLES.glob("*/meta/argument_specs.yml"))
 
 
+def dashboard() -> str:
+    """The file that the riva chart fills in for each release."""
+    sys.path.insert(0, str(ROOT / "collections"))
+    from ansible_collections.speechops.riva.plugins.module_utils import scaling_dashboard
+
+    return json.dumps(scaling_dashboard.dashboard(), indent=1) + "\n"
+
+
 def main() -> None:
-    for role in roles():
-        path = ROLES / role / "README.md"
-        text = readme(role)
+    files = {ROLES / role / "README.md": readme(role) for role in roles()}
+    for path, text in {**files, DASHBOARD: dashboard()}.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"written: {path.relative_to(ROOT)}")

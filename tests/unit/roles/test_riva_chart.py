@@ -61,12 +61,13 @@ def test_every_port_of_the_service_leads_to_a_port_of_the_container():
 
 
 def test_selectors_name_the_release():
-    objects = rendered(release="riva-tts")
+    objects = dict(rendered(release="riva-tts"))
     wanted = {"app.kubernetes.io/name": "riva", "app.kubernetes.io/instance": "riva-tts"}
     assert objects["Service"]["spec"]["selector"] == wanted
     assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == wanted
     assert objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"] == wanted
     assert objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == "riva-tts"
+    assert objects.pop("ConfigMap")["metadata"]["name"] == "riva-tts-dashboard"
     assert {item["metadata"]["name"] for item in objects.values()} == {"riva-tts"}
     assert {item["metadata"]["namespace"] for item in objects.values()} == {"speech"}
 
