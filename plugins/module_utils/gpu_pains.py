@@ -33,6 +33,11 @@ RUNTIMES = {
 # A driver with its modules takes 1.2 GiB, and DKMS builds in /var.
 LEAST_FREE_MIB = 2048
 
+SECURE_BOOT_REMEDY = (
+    "switch Secure Boot off in the firmware; or make a key, enrol it (mokutil --import KEY.der; the blue screen at"
+    " the next boot asks for its password) and set nvidia_driver_mok_key and nvidia_driver_mok_certificate"
+)
+
 # Packages of the kernel modules and of the libraries, by whichever repository they come from.
 MODULE_PACKAGES = re.compile(
     r"(nvidia-(kernel|dkms|driver-[0-9]|open)|kmod-nvidia|nvidia-kernel-open|linux-modules-nvidia|nvidia-tesla)"
@@ -189,8 +194,7 @@ def secure_boot(facts: Mapping) -> Verdict:
         "secure_boot",
         FAILED,
         "Secure Boot is on: the kernel refuses modules that DKMS builds, unless a key that it knows signs them",
-        "switch Secure Boot off in the firmware; or make a key, enrol it (mokutil --import KEY.der; the blue screen at"
-        " the next boot asks for its password) and set nvidia_driver_mok_key and nvidia_driver_mok_certificate",
+        SECURE_BOOT_REMEDY,
     )
 
 

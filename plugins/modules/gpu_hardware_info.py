@@ -201,6 +201,13 @@ PACKAGE_NAMES = re.compile(
 # containerd's own file and what it imports, in the order in which one wins over the other.
 CONTAINERD_FILES = ["etc/containerd/config.toml", "etc/containerd/conf.d"]
 SMI_FAILURE_LENGTH = 200
+UNITS = {
+    "containerd": ["containerd"],
+    "crio": ["crio"],
+    "k3s": ["k3s-agent", "k3s"],
+    "rke2": ["rke2-agent", "rke2-server"],
+}
+UNIT_PLACES = ["etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"]
 
 
 class Host:
@@ -471,7 +478,7 @@ def read_runtime(host):
     if not name and any(host.exists(sign) for sign in signs):
         name = "containerd"
     if not name:
-        return {"name": None, "configured": False, "config": None, "elsewhere": None}
+        return {"name": None, "configured": False, "config": None, "elsewhere": None, "service": None}
     if name in rancher:
         places = [f"{rancher[name]}/etc/containerd"]
     elif name == "crio":
@@ -482,7 +489,15 @@ def read_runtime(host):
         places = CONTAINERD_FILES if imports else CONTAINERD_FILES[:1]
     config = first_mention(host, places)
     elsewhere = None if config else first_mention(host, CONTAINERD_FILES)
-    return {"name": name, "configured": bool(config), "config": config, "elsewhere": elsewhere}
+    places = [(unit, f"{place}/{unit}.service") for unit in UNITS[name] for place in UNIT_PLACES]
+    service = next((unit for unit, path in places if host.exists(path)), None)
+    return {
+        "name": name,
+        "configured": bool(config),
+        "config": config,
+        "elsewhere": elsewhere,
+        "service": service,
+    }
 
 
 def read_toolkit(host, packages):

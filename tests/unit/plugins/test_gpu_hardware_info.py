@@ -126,6 +126,7 @@ def test_a_runtime_of_another_containerd_does_not_count(host, name):
         "configured": True,
         "config": f"/{config}",
         "elsewhere": None,
+        "service": None,
     }
 
 
