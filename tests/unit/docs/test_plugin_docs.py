@@ -22,8 +22,19 @@ FILTERS = sorted(path.stem for path in (ROOT / "plugins" / "filter").glob("*.yml
 CODE_OF_FILTERS = sorted(path.stem for path in (ROOT / "plugins" / "filter").glob("*.py"))
 FINDING = {"check": "route", "subject": "riva/riva-asr", "status": "ok", "message": "it leads there", "remedy": ""}
 
+HARDWARE = json.loads((ROOT / "tests" / "fixtures" / "gpu" / "h100-hardware-info.json").read_text())["hardware"]
+
+
+def driver_settings():
+    """The defaults of the role nvidia_driver, without their prefix."""
+    text = (ROOT / "roles" / "nvidia_driver" / "defaults" / "main.yml").read_text(encoding="utf-8")
+    return {name.removeprefix("nvidia_driver_"): value for name, value in yaml.safe_load(text).items()}
+
+
 # What the examples of the filters read.
 VARIABLES = {
+    "hardware": HARDWARE,
+    "driver_settings": driver_settings(),
     "result": {"findings": [FINDING]},
     "values": {"replicas": "3", "enabled": "True"},
     "history": {"stdout": '[{"revision": 1, "status": "deployed", "chart": "riva-0.1.0"}]'},

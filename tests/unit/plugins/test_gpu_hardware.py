@@ -3,10 +3,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_hardware as rules
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, gpu_pains
+from ansible_collections.speechops.riva.plugins.modules import gpu_hardware_info
 
 from tests.unit.plugins.gpu_cases import CARDS, gpu
 
@@ -347,3 +349,54 @@ def test_labels_of_others_are_left_alone():
 def test_gpu_labels_reads_what_is_foretold():
     told = gpu_labels.read_labels(expected("L40S")["labels"])
     assert (told.model, told.count, told.memory_mib, told.family) == ("NVIDIA-L40S", 1, 46068, "ada-lovelace")
+
+
+# --- what a real machine answered
+
+
+class RealNvml:
+    """NVML as it answered on a real H100, question by question."""
+
+    class NVMLError(Exception):
+        pass
+
+    NVML_GPU_VIRTUALIZATION_MODE_VGPU = 2
+
+    def __init__(self):
+        self.said = json.loads((FIXTURES / "h100-nvml.json").read_text())
+        card = self.said["devices"][0]
+        self.nvmlDeviceGetName = lambda _: card["name"].encode()
+        self.nvmlDeviceGetPciInfo = lambda _: SimpleNamespace(
+            busId=card["bus_id"].encode(), pciDeviceId=int(card["pci_device_id"], 16)
+        )
+        self.nvmlDeviceGetMemoryInfo = lambda _: SimpleNamespace(total=card["memory_total"])
+        self.nvmlDeviceGetCudaComputeCapability = lambda _: card["cuda_compute_capability"]
+        self.nvmlDeviceGetMigMode = lambda _: card["mig_mode"]
+        self.nvmlDeviceGetPersistenceMode = lambda _: card["persistence_mode"]
+        self.nvmlDeviceGetVirtualizationMode = lambda _: card["virtualization_mode"]
+
+
+def test_nvml_and_nvidia_smi_say_the_same_of_a_real_h100():
+    by_nvml = gpu_hardware_info.nvml_gpu(RealNvml(), object())
+    (by_smi,) = real()["gpus"]
+    assert by_nvml == {**by_smi, "pci_class": None}  # sysfs knows the class
+
+
+def test_a_question_that_nvml_refuses_leaves_its_answer_open():
+    nvml = RealNvml()
+
+    def refused(_handle):
+        raise nvml.NVMLError("Not Supported")
+
+    nvml.nvmlDeviceGetMigMode = nvml.nvmlDeviceGetMemoryInfo = refused
+    found = gpu_hardware_info.nvml_gpu(nvml, object())
+    assert (found["mig"]["capable"], found["memory_mib"]) == (False, None)
+
+
+def test_the_module_said_so_on_a_real_machine():
+    said = json.loads((FIXTURES / "h100-hardware-info.json").read_text())
+    assert said["hardware"]["gpus"] == real()["gpus"]
+    assert said["labels"] == {"labels": captured("none"), "either": {}}
+    checks = {finding.check: finding.status for finding in gpu_pains.findings_of(said["hardware"])}
+    assert set(checks.values()) == {"ok", "unknown"}
+    assert checks["containerd_path"] == "unknown"
