@@ -45,10 +45,16 @@ backend speech
 backend asides
     server riva 127.0.0.1:{{ .Values.ports.grpc }} proto h2
 
-# RESOURCE_EXHAUSTED, at once and without a body.
+# RESOURCE_EXHAUSTED without a body, after a moment: an answer faster than the question's headers are done counts as a
+# failure with Traefik's passive health check, which would then take the pod out for all.
 backend full
+    http-request wait-for-body time 50ms
+    http-request return status 200
+    http-error status 408
+    http-after-response set-status 200
     http-after-response set-header content-type application/grpc
-    http-request return status 200 hdr grpc-status 8 hdr grpc-message "this pod carries as many streams as it may"
+    http-after-response set-header grpc-status 8
+    http-after-response set-header grpc-message "this pod carries as many streams as it may"
 
 frontend limit-metrics
     bind :{{ .Values.streams.metricsPort }}
@@ -72,7 +78,8 @@ resolvers cluster
 
 backend others
     option httpchk GET /room
-    default-server check inter 1s fall 1 rise 1 init-addr none resolvers cluster resolve-prefer ipv4
+    # The pod itself is among them, and known to be full within half a second: sooner than readiness takes to fall.
+    default-server check inter 500ms fall 1 rise 1 init-addr none resolvers cluster resolve-prefer ipv4
     server-template other {{ min (int .Values.autoscaling.maxReplicas) 16 }} {{ include "riva.fullname" . }}-room.{{ .Release.Namespace }}.svc.{{ .Values.streams.clusterDomain }}:{{ .Values.streams.metricsPort }}
 {{- end }}
 {{- end -}}
@@ -104,7 +111,7 @@ backend others
       port: {{ .Values.streams.metricsPort }}
     periodSeconds: 1
     timeoutSeconds: 2
-    failureThreshold: 1
+    failureThreshold: 2
   livenessProbe:
     httpGet:
       path: /metrics?scope=global
