@@ -11,7 +11,7 @@ import os
 import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils import inputs, scaling_plan
+from ansible_collections.speechops.riva.plugins.module_utils import inputs, scaling_plan, way_in
 
 ROLES = os.path.join(os.path.dirname(__file__), "..", "..", "roles")
 MODULE = "speechops.riva.preflight"
@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
         variables, findings = self.variables(task_vars, options, roles)
         findings += inputs.check_variables(options, roles, variables)
         findings += inputs.check_services(variables.get("riva_services"))
+        findings += way_in.check_way_in(variables)
         services = variables.get("riva_services", options["riva_services"]["default"])
         calibration = variables.get("riva_calibration")
         if not findings:

@@ -513,6 +513,28 @@ class Cluster:
         self.date = response.headers.get("Date") or self.date
         return result
 
+    def apply(self, path: str, item: Mapping, manager: str, dry_run: bool = False) -> dict:
+        """Server-side apply of one object; what the apiserver made of it. Nothing is tried again."""
+        headers = self.request_headers()
+        headers["Content-Type"] = "application/apply-patch+yaml"
+        headers["Accept"] = "application/json"
+        self.client.update_params_for_auth(headers, [], ["BearerToken"])
+        query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        try:
+            response = self.client.rest_client.pool_manager.request(
+                "PATCH",
+                f"{self.host}{path}?{urlencode(query)}",
+                headers=headers,
+                body=json.dumps(item).encode(),
+                timeout=max(self.deadline.left(), 1),
+                retries=False,
+            )
+        except Exception as error:
+            raise self.connection_error(error, path) from error
+        if response.status not in (200, 201):
+            raise self.http_error(response, response.data, path, False)
+        return json.loads(response.data)
+
     def request_headers(self) -> urllib3.HTTPHeaderDict:
         """The headers of one request; a list (Impersonate-Group) becomes one header for each value."""
         headers = urllib3.HTTPHeaderDict()

@@ -164,13 +164,14 @@ def check_services(services):
         return []
     found = []
     services = [s for s in services if isinstance(s, dict)]
-    for key, words in (("name", "have the same name"), ("host", "answer to the same host")):
-        values = [s.get(key) or "" for s in services]
-        for value in sorted(set(values)):
-            if values.count(value) > 1 and (value or key == "host"):
-                which = f" ({value})" if value else " (any)"
-                what = f"{values.count(value)} speech services {words}{which}"
-                found.append(finding("riva_services", what, f"Give each item of riva_services its own {key}."))
+    names = [s.get("name") or "" for s in services]
+    for name in sorted({name for name in names if name and names.count(name) > 1}):
+        what = f"{names.count(name)} speech services have the same name ({name})"
+        found.append(finding("riva_services", what, "Give each item of riva_services its own name."))
+    routes = [_calls(s) for s in services]
+    for route in sorted({route for route in routes if routes.count(route) > 1}):
+        what = f"{routes.count(route)} speech services answer to the same host ({route})"
+        found.append(finding("riva_services", what, "Give each item of riva_services its own host, or header."))
     for service in services:
         low, high = service.get("min_replicas"), service.get("max_replicas")
         if isinstance(low, int) and isinstance(high, int) and low > high:
@@ -182,6 +183,13 @@ def check_services(services):
                 )
             )
     return found
+
+
+def _calls(service):
+    """Which calls go to a service, in words: by host name, header, or any."""
+    header = service.get("header")
+    words = f"header {header.get('name')}: {header.get('value')}" if isinstance(header, dict) and header else ""
+    return ", ".join(part for part in (str(service.get("host") or ""), words) if part) or "any"
 
 
 def as_text(findings):

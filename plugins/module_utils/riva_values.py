@@ -9,6 +9,7 @@ import base64
 import json
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_plan
+from ansible_collections.speechops.riva.plugins.module_utils.way_in import route_values
 
 SPEECH = ("asr", "nlp", "nmt", "tts")
 MODEL_STORE = {
@@ -49,7 +50,7 @@ def chart_values(service, settings, extra=None):
         "modelLoadSeconds": number(settings["model_load_seconds"]),
         "serviceMonitor": {"interval": f"{number(settings['scrape_interval'])}s"},
         **scaling,
-        "route": {"ingressClass": settings["ingress_class"], "host": service.get("host") or ""},
+        **route_values(service, settings),
     }
     if service.get("models"):
         values["modelInit"] = {"enabled": True, "models": list(service["models"])}

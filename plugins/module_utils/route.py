@@ -5,32 +5,15 @@
 
 from __future__ import annotations
 
-from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, Finding
+from ansible_collections.speechops.riva.plugins.module_utils import exposure
+from ansible_collections.speechops.riva.plugins.module_utils.exposure import ENTRY_POINT
+from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, WARNING, Finding
 
-ENTRY_POINT = "riva-grpc"
 SERVING = 1
 
 
-def address_of(service, nodes=(), port_name=ENTRY_POINT):
-    """(host, port) that clients connect to, None where there is none yet."""
-    spec = service.get("spec") or {}
-    ports = [p for p in spec.get("ports") or [] if p.get("name") == port_name]
-    if not ports:
-        return None
-    given = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
-    for entry in given:
-        host = entry.get("ip") or entry.get("hostname")
-        if host:
-            return host, ports[0]["port"]
-    if spec.get("type") == "NodePort" and ports[0].get("nodePort"):
-        for node in nodes:
-            for address in (node.get("status") or {}).get("addresses") or []:
-                if address.get("type") == "InternalIP":
-                    return address["address"], ports[0]["nodePort"]
-    return None
-
-
-def check_address(service, subject, nodes=()):
+def check_address(service, subject, found):
+    """Has Traefik's Service an address for clients; found: of `exposure.candidates`."""
     if service is None:
         return Finding("address", subject, FAILED, "there is no such Service", "Run the traefik role.")
     if not any(p.get("name") == ENTRY_POINT for p in (service.get("spec") or {}).get("ports") or []):
@@ -41,17 +24,11 @@ def check_address(service, subject, nodes=()):
             f"the Service has no port {ENTRY_POINT}",
             "Expose the entry point: run the traefik role, and look at traefik_values.",
         )
-    found = address_of(service, nodes)
     if not found:
         return Finding(
-            "address",
-            subject,
-            FAILED,
-            "the Service has no address that a client could reach",
-            "Install something that gives addresses to LoadBalancer Services (MetalLB, kube-vip, Cilium, ServiceLB), "
-            "or set traefik_service_type to NodePort.",
+            "address", subject, FAILED, "the Service has no address that a client could reach", exposure.NO_ADDRESS
         )
-    return Finding("address", subject, OK, f"clients connect to {found[0]}:{found[1]}")
+    return Finding("address", subject, OK, exposure.words_for(found[0]))
 
 
 def check_route(route, subject, ingress_class, service):
@@ -127,7 +104,9 @@ def check_health(subject, status=None, code="", details=""):
     remedies = {
         "UNAVAILABLE": "Nothing answered at the address: check the network from here to it, and Traefik's log.",
         "DEADLINE_EXCEEDED": "The address is silent: check the network from here to it (firewall, announcement).",
-        "UNIMPLEMENTED": "Traefik found no route for the call (404): check the route's host and class.",
+        "UNIMPLEMENTED": "Traefik found no route for the call (404): check the route's host, header and class.",
+        "UNAUTHENTICATED": "The token check refused the call (401): set verify_metadata to what clients send.",
+        "PERMISSION_DENIED": "This machine is not let in (403): see riva_allowed_sources, or the token check.",
     }
     return Finding(
         "answer",
@@ -136,3 +115,64 @@ def check_health(subject, status=None, code="", details=""):
         f"the health call failed: {code} {details}".strip(),
         remedies.get(code, "Look at Traefik's log and at the speech server's log."),
     )
+
+
+def check_certificate(subject, warn_days, days=0, version="", error=""):
+    """How many days the certificate lasts that clients see, and whether they can trust it."""
+    if error:
+        return Finding(
+            "certificate",
+            subject,
+            FAILED,
+            f"TLS does not come about: {error}",
+            "See docs/way-in.md: does the certificate name this host or address (traefik_tls_names), is its CA in "
+            "traefik_client_ca_file, has it ended, is traefik_tls set?",
+        )
+    text = f"{version}, the certificate lasts {days} more days"
+    if days < warn_days:
+        remedy = "Renew it: run the traefik role (self_made), see cert-manager's Certificate, or replace the Secret."
+        return Finding("certificate", subject, FAILED if days < 1 else WARNING, text, remedy)
+    return Finding("certificate", subject, OK, text)
+
+
+def check_refused(subject, refusals):
+    """Are clients without a certificate refused; refusals: {by name|by address: OpenSSL's words, empty: let in}."""
+    open_ways = sorted(way for way, words in refusals.items() if not words)
+    if open_ways:
+        return Finding(
+            "client_certificate",
+            subject,
+            FAILED,
+            f"a client without a certificate is let in {' and '.join(open_ways)}, though traefik_mtls is true",
+            "Run the traefik role: the TLSOption named default has to be its own, and the only one of that name in "
+            "traefik_watched_namespaces (kubectl get tlsoptions -A).",
+        )
+    words = sorted(set(refusals.values()))
+    ways = " and ".join(sorted(refusals))
+    return Finding(
+        "client_certificate", subject, OK, f"a client without a certificate is refused {ways} ({', '.join(words)})"
+    )
+
+
+def check_stream(check, subject, seconds, taken=None, code="", details=""):
+    """What became of audio that was sent: a short recognition, or a long stream."""
+    if code == "NO_LIBRARY":
+        return Finding(check, subject, UNKNOWN, "nvidia-riva-client is missing here", "pip install nvidia-riva-client")
+    if taken is None:
+        remedies = {
+            "long_stream": "Something on the way cuts long streams: a time-out of another proxy or firewall before "
+            "Traefik, or time-outs in traefik_values.",
+            "recognition": "The way is open, the server does not recognise: look at its log, and whether its models "
+            "are for the language (verify_language).",
+        }
+        return Finding(check, subject, FAILED, f"the stream failed: {code} {details}".strip(), remedies[check])
+    # The server's last chunk may end a little before the audio does.
+    if taken < seconds - 1:
+        return Finding(
+            check,
+            subject,
+            FAILED,
+            f"of {seconds} s of audio the server took {taken:.1f} s",
+            "Look at the speech server's log.",
+        )
+    return Finding(check, subject, OK, f"the server recognised {taken:.0f} s of audio sent from this machine")

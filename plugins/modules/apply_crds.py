@@ -76,7 +76,6 @@ changed_crds:
   returned: success
 """
 
-import json
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -133,22 +132,7 @@ def current(cluster, name):
 
 def apply(cluster, crd, dry_run):
     """Server-side apply of one CRD; what the apiserver made of it."""
-    path = f"{CRDS}/{crd['metadata']['name']}?fieldManager={MANAGER}&force=true"
-    headers = cluster.request_headers()
-    headers["Content-Type"] = "application/apply-patch+yaml"
-    headers["Accept"] = "application/json"
-    cluster.client.update_params_for_auth(headers, [], ["BearerToken"])
-    response = cluster.client.rest_client.pool_manager.request(
-        "PATCH",
-        cluster.host + path + ("&dryRun=All" if dry_run else ""),
-        headers=headers,
-        body=json.dumps(crd).encode(),
-        timeout=max(cluster.deadline.left(), 1),
-        retries=False,
-    )
-    if response.status not in (200, 201):
-        raise cluster.http_error(response, response.data, path.split("?")[0], False)
-    return json.loads(response.data)
+    return cluster.apply(f"{CRDS}/{crd['metadata']['name']}", crd, MANAGER, dry_run)
 
 
 def differs(before, after):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 # Functions whose first argument is the check's name.
-MAKERS = {"Finding", "verdict", "add", "guarded", "guarded_missing", "amount_finding", "read"}
+MAKERS = {"Finding", "verdict", "add", "guarded", "guarded_missing", "amount_finding", "read", "speech"}
 FILES = [path for folder in ("module_utils", "modules", "action") for path in (ROOT / "plugins" / folder).glob("*.py")]
 
 

@@ -322,6 +322,44 @@ def test_proxy_wants_an_exposed_entry_point():
     assert "no entry point is exposed: set ports.<name>.expose.default" in refusal("traefik", {"ports": ports})
 
 
+GUARDED = {
+    **PROXY,
+    "podDisruptionBudget": {"enabled": True, "maxUnavailable": 1},
+    "tlsOptions": {"default": {"minVersion": "VersionTLS12", "clientAuth": {"secretNames": ["ca"]}}},
+    "tlsStore": {"default": {"defaultCertificate": {"secretName": "tls"}}},
+    "resources": {"limits": {"memory": "1Gi"}},
+    "accessLog": {"enabled": True, "format": "json", "fields": {"defaultMode": "drop", "names": {"Duration": "keep"}}},
+}
+
+
+def test_proxy_tls_budget_and_log():
+    found = rendered("traefik", GUARDED)
+    assert found["TLSOption", "default"]["spec"] == GUARDED["tlsOptions"]["default"]
+    assert found["TLSStore", "default"]["spec"] == GUARDED["tlsStore"]["default"]
+    budget = found["PodDisruptionBudget", "traefik"]["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == found["Deployment", "traefik"]["spec"]["selector"]
+    main = container(found["Deployment", "traefik"])
+    assert main["env"] == [{"name": "GOMEMLIMIT", "value": "921MiB"}]
+    wanted = {
+        "--accesslog.fields.defaultMode=drop",
+        "--accesslog.fields.names.Duration=keep",
+        "--accesslog.fields.headers.defaultMode=drop",
+    }
+    assert wanted <= set(main["args"])
+    assert ("ConfigMap", "traefik-file-provider") not in found
+
+
+def test_proxy_reads_a_file_that_its_values_hold():
+    found = rendered(
+        "traefik", {**PROXY, "providers": {"file": {"enabled": True, "content": {"tcp": {"routers": {}}}}}}
+    )
+    assert yaml.safe_load(found["ConfigMap", "traefik-file-provider"]["data"]["config.yml"]) == {"tcp": {"routers": {}}}
+    main = container(found["Deployment", "traefik"])
+    assert "--providers.file.directory=/etc/traefik/dynamic" in main["args"]
+    assert {"name": "file-provider", "mountPath": "/etc/traefik/dynamic"} in main["volumeMounts"]
+
+
 # --- gpu-operator
 
 

@@ -162,6 +162,112 @@ def test_route():
     assert named["match"] == "Host(`asr.example.com`)"
 
 
+RULES = [
+    ({}, "PathPrefix(`/`)"),
+    ({"host": "a.b"}, "Host(`a.b`)"),
+    ({"header": {"name": "x-service", "value": "asr"}}, "Header(`x-service`, `asr`)"),
+    ({"host": "a.b", "header": {"name": "x", "value": "1"}}, "Host(`a.b`) && Header(`x`, `1`)"),
+    ({"host": "a.b", "match": "HostRegexp(`.+`)"}, "HostRegexp(`.+`)"),
+]
+
+
+@pytest.mark.parametrize(("route", "rule"), RULES)
+def test_which_calls_a_route_takes(route, rule):
+    assert rendered(route=route)["IngressRoute"]["spec"]["routes"][0]["match"] == rule
+
+
+def every(kind, **values):
+    answer = helm("template", "riva-asr", str(CHART), "--namespace", "speech", values=values)
+    assert answer.returncode == 0, answer.stderr
+    return [item for item in yaml.safe_load_all(answer.stdout) if item and item["kind"] == kind]
+
+
+def test_a_call_passes_nothing_that_was_not_asked_for():
+    assert every("Middleware") == []
+    assert "middlewares" not in rendered()["IngressRoute"]["spec"]["routes"][0]
+    assert "tls" not in rendered()["IngressRoute"]["spec"]
+    assert "NetworkPolicy" not in rendered()
+
+
+GUARDED = {
+    "allowedSources": ["192.0.2.0/24"],
+    "limits": {"streamsPerClient": 20, "streams": 100, "newStreamsPerSecond": 5},
+    "auth": {"address": "http://check.auth.svc"},
+}
+
+
+def test_what_a_call_passes_cheap_refusals_first():
+    route = rendered(route=GUARDED)["IngressRoute"]["spec"]["routes"][0]
+    made = {item["metadata"]["name"]: item["spec"] for item in every("Middleware", route=GUARDED)}
+    assert [entry["name"] for entry in route["middlewares"]] == list(made)
+    assert made == {
+        "riva-asr-sources": {"ipAllowList": {"sourceRange": ["192.0.2.0/24"]}},
+        "riva-asr-rate": {"rateLimit": {"average": 5, "burst": 5, "period": "1s"}},
+        "riva-asr-client-streams": {"inFlightReq": {"amount": 20, "sourceCriterion": {"ipStrategy": {}}}},
+        "riva-asr-streams": {"inFlightReq": {"amount": 100, "sourceCriterion": {"requestHost": True}}},
+        "riva-asr-token": {
+            "forwardAuth": {"address": "http://check.auth.svc", "authRequestHeaders": ["authorization"]}
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("tls", "wanted"),
+    [
+        ({"enabled": True}, {}),
+        ({"enabled": True, "secretName": "asr-tls"}, {"secretName": "asr-tls"}),
+        ({"enabled": True, "options": {"name": "o", "namespace": "n"}}, {"options": {"name": "o", "namespace": "n"}}),
+    ],
+)
+def test_tls_of_one_route(tls, wanted):
+    assert rendered(route={"tls": tls})["IngressRoute"]["spec"]["tls"] == wanted
+
+
+def test_a_route_of_the_gateway_api():
+    route = {
+        "kind": "GRPCRoute",
+        "gateway": {"name": "way-in", "namespace": "traefik"},
+        "host": "asr.example.com",
+        "header": {"name": "x-service", "value": "asr"},
+    }
+    objects = rendered(route=route)
+    assert "IngressRoute" not in objects
+    spec = objects["GRPCRoute"]["spec"]
+    assert spec["parentRefs"] == [{"name": "way-in", "namespace": "traefik"}]
+    assert spec["hostnames"] == ["asr.example.com"]
+    (rule,) = spec["rules"]
+    assert rule["backendRefs"] == [{"name": "riva-asr", "port": 50051}]
+    assert rule["matches"] == [{"headers": [{"name": "x-service", "value": "asr"}]}]
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        ({"kind": "GRPCRoute"}, "set route.gateway.name"),
+        ({"kind": "GRPCRoute", "gateway": {"name": "g"}, "limits": {"streams": 1}}, "takes no route.limits"),
+    ],
+)
+def test_a_route_of_the_gateway_api_that_can_not_be(route, words):
+    answer = helm("template", "x", str(CHART), values={"route": route})
+    assert answer.returncode != 0
+    assert words in answer.stderr
+
+
+def test_pods_accept_traefik_and_prometheus_only():
+    policy = rendered(networkPolicy={"enabled": True})["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == rendered()["Service"]["spec"]["selector"]
+    assert policy["policyTypes"] == ["Ingress"]
+    calls, metrics = policy["ingress"]
+    assert [port["port"] for port in calls["ports"]] == ["grpc"]
+    assert [port["port"] for port in metrics["ports"]] == ["metrics", "limit-metrics"]
+    for rule, namespace, name in ((calls, "traefik", "traefik"), (metrics, "monitoring", "prometheus")):
+        (peer,) = rule["from"]
+        assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
+        assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+    more = rendered(networkPolicy={"enabled": True, "clients": [{"podSelector": {}}]})["NetworkPolicy"]["spec"]
+    assert {"podSelector": {}} in more["ingress"][0]["from"]
+
+
 def test_a_new_chart_alone_does_not_restart_pods():
     labels = rendered()["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert "helm.sh/chart" not in labels
@@ -275,6 +381,9 @@ REFUSED = [
     {"gpus": "one"},
     {"env": {"A": ["x"]}},
     {"route": {"strategy": "random"}},
+    {"route": {"limits": {"streams": -1}}},
+    {"route": {"auth": {"adress": "http://x"}}},
+    {"networkPolicy": {"enabled": "yes"}},
 ]
 
 

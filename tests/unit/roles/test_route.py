@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import route
+from ansible_collections.speechops.riva.plugins.module_utils import exposure, route
 
 
 def service(kind="LoadBalancer", ingress=(), name="riva-grpc"):
@@ -29,7 +29,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("given", "status", "words"), ADDRESSES)
 def test_address(given, status, words):
-    found = route.check_address(given, "traefik/traefik", [NODE])
+    found = route.check_address(given, "traefik/traefik", exposure.candidates(given, [NODE]))
     assert found.status == status
     assert words in found.message
 
@@ -94,3 +94,52 @@ def test_health(said, status, remedy):
     found = route.check_health("riva/riva-asr", **said)
     assert found.status == status
     assert remedy in found.remedy
+
+
+LASTS = [
+    ({"days": 90, "version": "TLSv1.3"}, "ok", "TLSv1.3, the certificate lasts 90 more days"),
+    ({"days": 21}, "ok", "21 more days"),
+    ({"days": 20}, "warning", "20 more days"),
+    ({"days": 0}, "failed", "0 more days"),
+    ({"error": "certificate has expired"}, "failed", "TLS does not come about: certificate has expired"),
+]
+
+
+@pytest.mark.parametrize(("seen", "status", "words"), LASTS)
+def test_certificate(seen, status, words):
+    found = route.check_certificate("riva/riva-asr", 21, **seen)
+    assert found.status == status
+    assert words in found.message
+    assert bool(found.remedy) == (status != "ok")
+
+
+REFUSED = [
+    ({"by address": "CERTIFICATE_REQUIRED"}, "ok", "refused by address (CERTIFICATE_REQUIRED)"),
+    ({"by address": "A", "by name": "A"}, "ok", "refused by address and by name (A)"),
+    ({"by address": "", "by name": "A"}, "failed", "let in by address, though"),
+    ({"by address": "", "by name": ""}, "failed", "let in by address and by name"),
+]
+
+
+@pytest.mark.parametrize(("refusals", "status", "words"), REFUSED)
+def test_clients_without_a_certificate(refusals, status, words):
+    found = route.check_refused("riva/riva-asr", refusals)
+    assert found.status == status
+    assert words in found.message
+
+
+STREAMS = [
+    ({"taken": 70.0}, "ok", "recognised 70 s"),
+    ({"taken": 69.2}, "ok", "69 s"),
+    ({"taken": 60.0}, "failed", "of 70 s of audio the server took 60.0 s"),
+    ({"code": "UNAVAILABLE", "details": "cut after 60.0 s"}, "failed", "UNAVAILABLE cut after 60.0 s"),
+    ({"code": "NO_LIBRARY"}, "unknown", "nvidia-riva-client is missing"),
+]
+
+
+@pytest.mark.parametrize("check", ["recognition", "long_stream"])
+@pytest.mark.parametrize(("seen", "status", "words"), STREAMS)
+def test_streams(check, seen, status, words):
+    found = route.check_stream(check, "riva/riva-asr", 70, **seen)
+    assert (found.check, found.status) == (check, status)
+    assert words in found.message

@@ -56,3 +56,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {{ printf "--%s=%v" $prefix (kindIs "float64" $value | ternary (toJson $value) $value) | quote }}
 {{- end -}}
 {{- end }}
+
+{{- /* Nine tenths of a memory limit in Mi or Gi, for Go's own collector. */}}
+{{- define "proxy.memoryLimit" -}}
+{{- if hasSuffix "Gi" . -}}
+{{- printf "%dMiB" (div (mul (trimSuffix "Gi" . | int) 1024 9) 10) -}}
+{{- else if hasSuffix "Mi" . -}}
+{{- printf "%dMiB" (div (mul (trimSuffix "Mi" . | int) 9) 10) -}}
+{{- else -}}
+{{- fail (printf "resources.limits.memory is %s; write it in Mi or Gi" .) -}}
+{{- end -}}
+{{- end }}

@@ -64,6 +64,10 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if .Values.providers.file.enabled }}
+- "--providers.file.directory=/etc/traefik/dynamic"
+- "--providers.file.watch={{ .Values.providers.file.watch }}"
+{{- end }}
 - "--log.level={{ .Values.log.level | upper }}"
 {{- with .Values.log.format }}
 - "--log.format={{ . }}"
@@ -73,7 +77,7 @@
 {{- end }}
 {{- if .Values.accessLog.enabled }}
 - "--accesslog=true"
-{{- include "proxy.arguments" (list "accesslog" (pick .Values.accessLog "format" "bufferingSize")) }}
+{{- include "proxy.arguments" (list "accesslog" (pick .Values.accessLog "format" "bufferingSize" "filters" "fields")) }}
 {{- end }}
 {{- range .Values.additionalArguments }}
 - {{ . | quote }}

@@ -1,0 +1,160 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the inventory's variables to a service's route, its NetworkPolicy and its certificate. Pure rules."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_address
+from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, truth
+
+TLS_MODES = ("none", "secret", "cert_manager", "self_made")
+
+
+def route_values(service, settings):
+    """Values `route` and `networkPolicy` of the riva chart.
+
+    service: an item of riva_services; settings: the role's, {} where a caller has none.
+    """
+    header = service.get("header") or {}
+    route = {
+        "ingressClass": settings["ingress_class"],
+        "host": service.get("host") or "",
+        "header": {"name": header.get("name", ""), "value": str(header.get("value", ""))},
+    }
+    if service.get("tls_secret"):
+        route["tls"] = {"enabled": True, "secretName": service["tls_secret"]}
+    asked = settings.get("route")
+    if not asked:
+        return {"route": route}
+    gateway = asked["gateway"] or {}
+    route |= {
+        "kind": asked["kind"],
+        "allowedSources": list(asked["allowed_sources"]),
+        "limits": {
+            "streamsPerClient": int(asked["streams_per_client"]),
+            "streams": int(asked["streams_at_once"]),
+            "newStreamsPerSecond": int(asked["new_streams_per_second"]),
+        },
+        "auth": {"address": asked["auth_address"], "requestHeaders": list(asked["auth_headers"])},
+        "gateway": {
+            "name": gateway.get("name", ""),
+            "namespace": gateway.get("namespace", ""),
+            "sectionName": gateway.get("section", ""),
+        },
+    }
+    policy = {
+        "enabled": truth(asked["network_policy"]),
+        "traefik": {"namespace": asked["traefik_namespace"]},
+        "prometheus": {"namespace": asked["prometheus_namespace"]},
+        "clients": list(asked["network_policy_clients"]),
+    }
+    return {"route": route, "networkPolicy": policy}
+
+
+def set_only(value):
+    """Without the keys that nothing was set for (None, or the empty text that ansible-core before 2.19 makes of it)."""
+    if isinstance(value, dict):
+        return {key: set_only(inner) for key, inner in value.items() if inner is not None and inner != ""}
+    if isinstance(value, list):
+        return [set_only(inner) for inner in value]
+    return value
+
+
+def certificate_object(secret, namespace, issuer, names, days=90, renew_days=30):
+    """cert-manager's Certificate for Traefik: its key is made in the cluster and changes with each renewal."""
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": secret, "namespace": namespace},
+        "spec": {
+            "secretName": secret,
+            "duration": f"{int(days) * 24}h",
+            "renewBefore": f"{int(renew_days) * 24}h",
+            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            "usages": ["digital signature", "server auth"],
+            "dnsNames": sorted(name for name in names if not is_address(name)),
+            "ipAddresses": sorted(name for name in names if is_address(name)),
+            "issuerRef": {
+                "name": issuer["name"],
+                "kind": issuer.get("kind") or "ClusterIssuer",
+                "group": issuer.get("group") or "cert-manager.io",
+            },
+        },
+    }
+
+
+def check_way_in(variables):
+    """Findings of variables that contradict one another; what a type check cannot see."""
+    found = []
+    tls = variables.get("traefik_tls", "none")
+    mtls = truth(variables.get("traefik_mtls", False))
+    if mtls and tls == "none":
+        found.append(
+            finding(
+                "traefik_mtls",
+                "traefik_mtls is true and traefik_tls is none: clients would never be asked for a certificate",
+                "Set traefik_tls to secret, cert_manager or self_made.",
+            )
+        )
+    if mtls and tls in ("secret", "cert_manager") and not variables.get("traefik_mtls_ca_secret"):
+        found.append(
+            finding(
+                "traefik_mtls_ca_secret",
+                f"traefik_mtls is true and traefik_tls is {tls}, but traefik_mtls_ca_secret is not set",
+                "Set it to the Secret in traefik_namespace that holds the CA of the clients (key ca.crt).",
+            )
+        )
+    if tls == "cert_manager" and not (variables.get("traefik_tls_issuer") or {}).get("name"):
+        found.append(
+            finding(
+                "traefik_tls_issuer",
+                "traefik_tls is cert_manager and traefik_tls_issuer has no name",
+                "Set traefik_tls_issuer to {name: ..., kind: ClusterIssuer}.",
+            )
+        )
+    if variables.get("riva_exposure") == "metallb" and not variables.get("metallb_pools"):
+        found.append(
+            finding(
+                "metallb_pools",
+                "riva_exposure is metallb and metallb_pools is empty: MetalLB would have no address to give",
+                "Set metallb_pools to a list such as [{name: speech, addresses: [192.0.2.10-192.0.2.20]}], with "
+                "addresses of the nodes' network that nothing else uses; existing takes a MetalLB that is there.",
+            )
+        )
+    found += _check_sources(variables.get("riva_allowed_sources"))
+    found += _check_grace(variables)
+    return found
+
+
+def _check_sources(sources):
+    found = []
+    for source in sources if isinstance(sources, list) else []:
+        try:
+            ipaddress.ip_network(str(source))
+        except ValueError as error:
+            found.append(
+                finding(
+                    "riva_allowed_sources",
+                    f"riva_allowed_sources has {source!r}, which is no network: {error}",
+                    "Write an address or a network, such as 192.0.2.7 or 192.0.2.0/24.",
+                )
+            )
+    return found
+
+
+def _check_grace(variables):
+    grace, longest = variables.get("traefik_grace_seconds"), variables.get("riva_longest_stream_seconds", 600)
+    if not all(str(value).isdigit() for value in (grace, longest)) or int(grace) >= int(longest):
+        return []
+    return [
+        finding(
+            "traefik_grace_seconds",
+            f"traefik_grace_seconds is {grace}, less than riva_longest_stream_seconds ({longest}): an update of "
+            "Traefik would cut the longest streams",
+            "Leave traefik_grace_seconds out, it follows riva_longest_stream_seconds.",
+            status="warning",
+        )
+    ]

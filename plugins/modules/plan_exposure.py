@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plan_exposure
+short_description: Says how Traefik's Service is to be published on this cluster
+version_added: 0.1.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - Looks for what gives addresses to Services of type LoadBalancer, namely MetalLB with pools, Cilium with pools,
+    kube-vip, ServiceLB of k3s, or a Service that has got an address from anything else. It reads only.
+  - With O(exposure=auto) a Service that has an address stays as it is. Where nothing was recognised, the answer is to
+    try it with a LoadBalancer (RV(certain) is false), unless the Service has been made a NodePort before.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  exposure:
+    description: How clients reach the service.
+    type: str
+    choices: [auto, metallb, existing, nodeport, hostport]
+    default: auto
+  service:
+    description: Name of Traefik's Service.
+    type: str
+    default: traefik
+  namespace:
+    description: Namespace of Traefik.
+    type: str
+    default: traefik
+  timeout:
+    description: Seconds that the apiserver has for its answers.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+"""
+
+EXAMPLES = r"""
+- name: It is known how Traefik's Service is published
+  speechops.riva.plan_exposure:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    exposure: auto
+"""
+
+RETURN = r"""
+service_type:
+  description: Type of Traefik's Service.
+  type: str
+  returned: success
+host_port:
+  description: Whether Traefik's pods listen on their nodes' own port.
+  type: bool
+  returned: success
+certain:
+  description: Whether an address is known to come. Where it is not, a node port is taken in the end.
+  type: bool
+  returned: success
+why:
+  description: Why so, in words.
+  type: str
+  returned: success
+found:
+  description: What gives addresses here, as name and evidence.
+  type: list
+  elements: list
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import exposure
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    NotFound,
+    auth_argument_spec,
+    connect,
+)
+
+POOLS = {
+    "metallb.io": ("MetalLB", "/apis/metallb.io/v1beta1/ipaddresspools"),
+    "cilium.io": ("Cilium", "/apis/cilium.io/v2alpha1/ciliumloadbalancerippools"),
+}
+
+
+def one(cluster, path):
+    try:
+        return cluster.get(path)
+    except NotFound:
+        return None
+
+
+def listed(cluster, path):
+    """All items of a list; none where the kind is not there."""
+    try:
+        return cluster.list_all(path)
+    except NotFound:
+        return []
+
+
+def node_kind(node):
+    """What the rules need of a node."""
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return {"status": {"nodeInfo": {"kubeletVersion": info.get("kubeletVersion")}}}
+
+
+def look(cluster):
+    """What gives addresses here."""
+    groups = [group["name"] for group in cluster.get("/apis").get("groups") or []]
+    pools = {name: listed(cluster, path) for group, (name, path) in POOLS.items() if group in groups}
+    system = "/namespaces/kube-system"
+    workloads = listed(cluster, f"/apis/apps/v1{system}/daemonsets") + listed(cluster, f"/api/v1{system}/pods")
+    services = [
+        item
+        for item in listed(cluster, "/api/v1/services")
+        if (item.get("spec") or {}).get("type") == exposure.LOAD_BALANCER
+    ]
+    return exposure.providers(groups, pools, workloads, cluster.list_all("/api/v1/nodes", node_kind), services)
+
+
+def main():
+    spec = auth_argument_spec()
+    spec.update(
+        exposure={"type": "str", "default": "auto", "choices": list(exposure.EXPOSURES)},
+        service={"type": "str", "default": "traefik"},
+        namespace={"type": "str", "default": "traefik"},
+        timeout={"type": "int", "default": 30},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    params = module.params
+    found, service = [], None
+    try:
+        if params["exposure"] == "auto":
+            cluster = connect(module, Deadline(params["timeout"]))
+            service = one(cluster, f"/api/v1/namespaces/{params['namespace']}/services/{params['service']}")
+            found = look(cluster)
+    except ClusterError as error:
+        module.fail_json(msg=f"It can't be seen what gives addresses here: {error}\n    {error.remedy}")
+    module.exit_json(changed=False, found=found, **exposure.plan(params["exposure"], found, service))
+
+
+if __name__ == "__main__":
+    main()
