@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.speechops.riva.plugins.module_utils import releases, riva_values, way_in
+from ansible_collections.speechops.riva.plugins.module_utils import metallb, releases, riva_values, way_in
 
 
 class FilterModule:
@@ -17,6 +17,7 @@ class FilterModule:
             "riva_chart_values": riva_values.chart_values,
             "ngc_secrets": riva_values.ngc_secrets,
             "plain_types": riva_values.plain_types,
+            "metallb_objects": metallb.objects,
             "set_only": way_in.set_only,
             "certificate_object": way_in.certificate_object,
         }

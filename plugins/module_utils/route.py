@@ -37,7 +37,8 @@ def check_route(route, subject, ingress_class, service):
         return Finding("route", subject, FAILED, "there is no such IngressRoute", "Run the riva role.")
     notes = (route.get("metadata") or {}).get("annotations") or {}
     spec = route.get("spec") or {}
-    found_class = notes.get("kubernetes.io/ingress.class", "")
+    # The annotation is the older form, which Traefik still takes.
+    found_class = spec.get("ingressClassName") or notes.get("kubernetes.io/ingress.class", "")
     if found_class != ingress_class:
         return Finding(
             "route",

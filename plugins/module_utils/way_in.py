@@ -115,6 +115,14 @@ def check_way_in(variables):
                 "Set traefik_tls_issuer to {name: ..., kind: ClusterIssuer}.",
             )
         )
+    if variables.get("riva_route_kind") == "GRPCRoute" and not (variables.get("riva_gateway") or {}).get("name"):
+        found.append(
+            finding(
+                "riva_gateway",
+                "riva_route_kind is GRPCRoute and riva_gateway has no name",
+                "Set riva_gateway to {name: ..., namespace: ...}, the Gateway that the routes belong to.",
+            )
+        )
     if variables.get("riva_exposure") == "metallb" and not variables.get("metallb_pools"):
         found.append(
             finding(

@@ -16,6 +16,7 @@ CHARTS = {
     "kube_prometheus_stack": "kube-prometheus-stack",
     "prometheus_adapter": "prometheus-adapter",
     "traefik": "traefik",
+    "metallb": "metallb",
 }
 # Of the cluster or of another role; the role itself gives them no default.
 FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir"}

@@ -43,6 +43,8 @@ def ingress_route(ingress_class="riva-traefik", entry="riva-grpc", name="riva-as
 
 ROUTES = [
     (ingress_route(), "ok", "riva-grpc"),
+    ({"spec": ingress_route()["spec"] | {"ingressClassName": "riva-traefik"}}, "ok", "riva-grpc"),
+    ({"spec": ingress_route()["spec"] | {"ingressClassName": "other"}}, "failed", "class is other"),
     (None, "failed", "no such IngressRoute"),
     (ingress_route(ingress_class="other"), "failed", "class is other"),
     (ingress_route(entry="web"), "failed", "entry point"),

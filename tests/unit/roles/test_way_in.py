@@ -59,6 +59,8 @@ CONTRADICTIONS = [
     ({"traefik_mtls": True, "traefik_tls": "secret", "traefik_mtls_ca_secret": "c"}, None, ""),
     ({"traefik_tls": "cert_manager"}, "traefik_tls_issuer", "has no name"),
     ({"traefik_tls": "cert_manager", "traefik_tls_issuer": {"name": "ca"}}, None, ""),
+    ({"riva_route_kind": "GRPCRoute"}, "riva_gateway", "has no name"),
+    ({"riva_route_kind": "GRPCRoute", "riva_gateway": {"name": "g"}}, None, ""),
     ({"riva_exposure": "metallb"}, "metallb_pools", "no address to give"),
     ({"riva_exposure": "metallb", "metallb_pools": [{"name": "a"}]}, None, ""),
     ({"riva_allowed_sources": ["192.0.2.0/24", "192.0.2.7"]}, None, ""),
