@@ -128,7 +128,7 @@ def write_secret(cluster, namespace, name, kind, data):
     item = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "speechops"}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": MANAGER}},
         "type": kind,
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }

@@ -258,12 +258,14 @@ def test_pods_accept_traefik_and_prometheus_only():
     assert policy["podSelector"]["matchLabels"] == rendered()["Service"]["spec"]["selector"]
     assert policy["policyTypes"] == ["Ingress"]
     calls, metrics = policy["ingress"]
-    assert [port["port"] for port in calls["ports"]] == ["grpc"]
-    assert [port["port"] for port in metrics["ports"]] == ["metrics", "limit-metrics"]
+    assert [port["port"] for port in calls["ports"]] == [50051]
+    assert [port["port"] for port in metrics["ports"]] == [8002]
     for rule, namespace, name in ((calls, "traefik", "traefik"), (metrics, "monitoring", "prometheus")):
         (peer,) = rule["from"]
         assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
         assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+    limited = rendered(networkPolicy={"enabled": True}, streams={"limit": 20})["NetworkPolicy"]["spec"]["ingress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in limited] == [[50052], [8002, 9101], [9101]]
     more = rendered(networkPolicy={"enabled": True, "clients": [{"podSelector": {}}]})["NetworkPolicy"]["spec"]
     assert {"podSelector": {}} in more["ingress"][0]["from"]
 
