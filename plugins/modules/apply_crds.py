@@ -94,9 +94,7 @@ try:
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         """YAML as Kubernetes reads it: a lone = is a text (Prometheus' CRDs have it), not a type of its own."""
 
-    Loader.yaml_implicit_resolvers = {
-        key: value for key, value in Loader.yaml_implicit_resolvers.items() if key != "="
-    }
+    Loader.yaml_implicit_resolvers = {key: value for key, value in Loader.yaml_implicit_resolvers.items() if key != "="}
 except ImportError:
     yaml = None
 

@@ -12,6 +12,11 @@ from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab, traces
 
 
+def pytest_collection_modifyitems(items):
+    """What removes everything from the lab comes after all that needs it."""
+    items.sort(key=lambda item: item.path.name == "test_uninstall.py")
+
+
 @pytest.fixture(scope="session")
 def lab():
     """A lab that was brought up from nothing for this run, and ends with it (unless KEEP_LAB is set).

@@ -1,0 +1,196 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plan_upgrade
+short_description: Says what an upgrade would do to each Helm release, and what forbids it
+version_added: 1.0.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - Compares the chart that each release runs with the chart that its variables name, and asks Helm whether that chart
+    is made for this cluster's Kubernetes.
+  - It reads only. C(playbooks/upgrade.yml) stops before the first change where a finding is V(failed).
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  releases:
+    description: The releases, each with the chart that it is to run.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the release.
+        type: str
+        required: true
+      namespace:
+        description: Its namespace.
+        type: str
+        required: true
+      chart_ref:
+        description: Chart; a name in a repository, a URL, an OCI reference, a folder or a tgz file.
+        type: str
+        required: true
+      chart_version:
+        description: Version of the chart. A folder or a file has its own.
+        type: str
+      chart_repo_url:
+        description: URL of the repository, where the chart is a bare name.
+        type: str
+      variable:
+        description: The variable that sets the version, for messages.
+        type: str
+        required: true
+  helm_binary_path:
+    description: Path of the helm program.
+    type: path
+    required: true
+  allow_downgrade:
+    description: Whether an older chart may follow a newer one.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds for the questions to the API server.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+"""
+
+EXAMPLES = r"""
+- name: There is a plan
+  speechops.riva.plan_upgrade:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    helm_binary_path: /usr/local/bin/helm
+    releases:
+      - name: traefik
+        namespace: traefik
+        chart_ref: traefik
+        chart_version: 41.3.0
+        chart_repo_url: https://traefik.github.io/charts
+        variable: traefik_chart_version
+  register: plan
+"""
+
+RETURN = r"""
+plan:
+  description: One entry a release, with the chart versions C(now) and C(then), and the C(revision) to go back to.
+  type: list
+  elements: dict
+  returned: always
+  sample:
+    - {release: traefik/traefik, revision: 3, now: 41.2.0, then: 41.3.0}
+findings:
+  description: One entry a release, as check, subject, status, message and remedy.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import upgrades
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    auth_argument_spec,
+    connect,
+)
+
+RELEASE = {
+    "name": {"type": "str", "required": True},
+    "namespace": {"type": "str", "required": True},
+    "chart_ref": {"type": "str", "required": True},
+    "chart_version": {"type": "str"},
+    "chart_repo_url": {"type": "str"},
+    "variable": {"type": "str", "required": True},
+}
+
+
+def helm(module, *words):
+    """(exit code, output, errors) of Helm on the module's cluster."""
+    command = [module.params["helm_binary_path"], *words]
+    if module.params["kubeconfig"]:
+        command.append(f"--kubeconfig={module.params['kubeconfig']}")
+    if module.params["context"]:
+        command.append(f"--kube-context={module.params['context']}")
+    return module.run_command(command)
+
+
+def chart_words(release):
+    words = [release["chart_ref"]]
+    for option, name in (("chart_version", "--version"), ("chart_repo_url", "--repo")):
+        if release[option]:
+            words.append(f"{name}={release[option]}")
+    return words
+
+
+def history(module, release):
+    rc, out, err = helm(
+        module, "history", release["name"], f"--namespace={release['namespace']}", "--max=256", "--output=json"
+    )
+    if rc == 0:
+        return json.loads(out)
+    if "not found" in err:
+        return []
+    return module.fail_json(msg=f"The history of {release['namespace']}/{release['name']} can't be read: {err.strip()}")
+
+
+def target(module, release):
+    """The version that the chart has."""
+    rc, out, err = module.run_command([module.params["helm_binary_path"], "show", "chart", *chart_words(release)])
+    if rc != 0:
+        module.fail_json(msg=f"The chart {release['chart_ref']} can't be read: {err.strip()}")
+    versions = [line.split(":", 1)[1].strip(" \"'") for line in out.splitlines() if line.startswith("version:")]
+    return versions[0] if versions else ""
+
+
+def refusal(module, release, kubernetes):
+    """What Helm says against the chart for this Kubernetes; values are not judged here."""
+    words = ["template", release["name"], *chart_words(release), f"--kube-version={kubernetes}"]
+    rc, _out, err = module.run_command([module.params["helm_binary_path"], *words])
+    return err if rc else ""
+
+
+def main():
+    spec = auth_argument_spec()
+    spec.update(
+        releases={"type": "list", "elements": "dict", "required": True, "options": RELEASE},
+        helm_binary_path={"type": "path", "required": True},
+        allow_downgrade={"type": "bool", "default": False},
+        timeout={"type": "int", "default": 60},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    try:
+        kubernetes = connect(module, Deadline(module.params["timeout"])).get("/version")["gitVersion"]
+    except ClusterError as error:
+        module.fail_json(msg=f"The version of Kubernetes can't be told: {error}\n    {error.remedy}")
+    plan = []
+    for release in module.params["releases"]:
+        entry = upgrades.plan(
+            f"{release['namespace']}/{release['name']}",
+            release["variable"],
+            history(module, release),
+            target(module, release),
+            refusal(module, release, kubernetes),
+            module.params["allow_downgrade"],
+        )
+        plan.append(entry)
+    findings = [entry.pop("finding") for entry in plan]
+    module.exit_json(changed=False, plan=plan, findings=findings)
+
+
+if __name__ == "__main__":
+    main()
