@@ -7,7 +7,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
-DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 170, "ramp": 60}]
+DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 200, "ramp": 120}]
 
 .PHONY: bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
         integration test test-long clean
