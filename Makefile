@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 200, "ramp": 120}]
 
-.PHONY: bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
+.PHONY: bench bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
         integration test test-long clean
 
 help:  ## show this text
@@ -42,8 +42,9 @@ load-test: setup  ## load the speech service; the report lies in build/report
 demo: site load-test  ## the main job: lab, site.yml, load, 1 -> 3 -> 1 replicas, report
 	@echo "The report: $(CURDIR)/build/report/index.html"
 
-lint: setup-tests  ## ruff, yamllint, ansible-lint, helm lint
+lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint -q
 	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
@@ -61,6 +62,8 @@ test: lint  ## all checks, unit and integration tests
 
 test-long: setup-tests  ## the tests that take too long for `make test`: long streams, faults, kills
 	$(BIN)/pytest tests/long
+
+bench: bench-nodes bench-scaling  ## all benchmarks (about 20 min); build/bench
 
 bench-scaling: setup  ## compare scaling rules by replay, without a cluster (about 10 min); build/bench
 	nice $(BIN)/python -m tests.benchmarks.scaling --seeds 20

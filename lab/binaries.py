@@ -162,6 +162,8 @@ def fetch_release(module: Module, program: str, read: Callable[[str], bytes] = _
         OSError: the release could not be reached (``urllib.error.URLError`` is one).
         BinaryError: what came is not what the checksum names.
     """
+    if not (module.release and module.checksums):
+        raise BinaryError(f"{module.name} has no official release to download")
     fill = {"version": module.version, "arch": architecture(), "program": program}
     address = module.release.format(**fill)
     file_name = address.rsplit("/", 1)[-1]
@@ -175,7 +177,10 @@ def fetch_release(module: Module, program: str, read: Callable[[str], bytes] = _
         )
     if module.member:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            return archive.extractfile(module.member.format(**fill)).read()
+            member = archive.extractfile(module.member.format(**fill))
+            if member is None:
+                raise BinaryError(f"{address}: {module.member} in it is no file")
+            return member.read()
     return content
 
 
@@ -222,7 +227,7 @@ def build(module: Module, destination: Path, go: str) -> None:
         text=True,
     )
     tail: list[str] = []
-    for count, line in enumerate(process.stderr, start=1):
+    for count, line in enumerate(process.stderr or (), start=1):
         tail = [*tail[-20:], line]
         if count % 100 == 0:
             say(f"building {module.name}: {count} of at most {total} packages")

@@ -58,7 +58,9 @@ class Authority:
             )
             write_private(key_path, _pem(key))
             write_private(self.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
-        self._key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        own = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        assert isinstance(own, ec.EllipticCurvePrivateKey)
+        self._key = own
         self._certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
 
     @staticmethod

@@ -89,7 +89,7 @@ def start_node(lab: Lab, node: Node) -> None:
             processes.end(lab, node.name)
             pid = None
     is_new = not pid
-    if is_new:
+    if not pid:
         processes.end(lab, node.name)
         cgroups.make(f"{spec.cgroup}/system")
         certificates.write_private(path, spec.to_json().encode())
@@ -100,19 +100,30 @@ def start_node(lab: Lab, node: Node) -> None:
             lab.node_folder(node) / "log" / "node.log",
         )
 
-        def is_there() -> tuple[bool, int | str]:
+        def is_there() -> tuple[bool, int | str | None]:
             found = processes.node_process(lab, node.name)
             return (True, found) if found else (False, f"see {lab.node_folder(node)}/log/node.log")
 
         pid = wait_for(f"first process of node {node.name}", is_there, timeout=20, interval=0.05)
-    network.connect_node(processes.switch_process(lab), pid, port_name(node), is_new)
+    network.connect_node(switch(lab), pid, port_name(node), is_new)
+
+
+def switch(lab: Lab) -> int:
+    """The process id of the switch.
+
+    Raises:
+        LabError: it is off.
+    """
+    if (pid := processes.switch_process(lab)) is None:
+        raise LabError(f"the switch of lab {lab.name} is off: python -m lab up brings it back")
+    return pid
 
 
 def start_switch(lab: Lab) -> None:
     if not processes.switch_process(lab):
         processes.start(lab, "switch", ["unshare", "--net", "sleep", "infinity"], lab.root / "switch.log")
 
-        def has_own_network() -> tuple[bool, int | str]:
+        def has_own_network() -> tuple[bool, int | str | None]:
             pid = processes.switch_process(lab)
             try:
                 own = pid and os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
@@ -121,7 +132,7 @@ def start_switch(lab: Lab) -> None:
             return (True, pid) if own else (False, f"see {lab.root}/switch.log")
 
         wait_for("the switch's network namespace", has_own_network, timeout=10, interval=0.05)
-    network.connect_machine(lab, processes.switch_process(lab))
+    network.connect_machine(lab, switch(lab))
 
 
 def api_is_ready(lab: Lab) -> bool:
@@ -195,7 +206,8 @@ def images_loaded(imports: dict[str, subprocess.Popen]) -> tuple[bool, str]:
     """
     for name, process in imports.items():
         if process.poll():
-            raise LabError(f"images could not be imported on node {name}:\n{process.stdout.read()[-2000:]}")
+            printed = process.stdout.read() if process.stdout else ""
+            raise LabError(f"images could not be imported on node {name}:\n{printed[-2000:]}")
     waiting = [name for name, process in imports.items() if process.returncode is None]
     return not waiting, f"still importing: {', '.join(waiting)}"
 

@@ -60,7 +60,7 @@ def start_node(lab: Lab, name: str) -> None:
 
 def cut_node(lab: Lab, name: str, cut: bool = True) -> None:
     """Unplug a node's cable, or plug it in again."""
-    network.set_port(processes.switch_process(lab), cluster.port_name(_node(lab, name)), up=not cut)
+    network.set_port(cluster.switch(lab), cluster.port_name(_node(lab, name)), up=not cut)
 
 
 def cut_pod(lab: Lab, namespace: str, name: str, cut: bool = True) -> None:

@@ -51,8 +51,8 @@ def lay_root(spec: dict) -> None:
         *("mount", "-t", "overlay", "overlay"),
         *("-o", f"lowerdir=/,upperdir={layers['upper']},workdir={layers['work']}", str(root)),
     )
-    for folder in ("proc", "sys", "dev"):
-        run("mount", "--rbind", f"/{folder}", f"{root}/{folder}")
+    for shared in ("proc", "sys", "dev"):
+        run("mount", "--rbind", f"/{shared}", f"{root}/{shared}")
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", f"{root}/run")
     # containerd's and etcd's files must lie on the disk itself, and other file systems are not in the layer below.
     binds = {str(own): f"{root}{STASH}/node", **{path: f"{root}{path}" for path in spec["kept"]}}
@@ -122,10 +122,10 @@ def answers(after: int | str | None) -> bool:
         except OSError:
             return False
         return True
-    family, address = (socket.AF_INET, ("127.0.0.1", after)) if isinstance(after, int) else (socket.AF_UNIX, after)
+    family, place = (socket.AF_INET, ("127.0.0.1", after)) if isinstance(after, int) else (socket.AF_UNIX, after)
     with socket.socket(family) as probe:
         probe.settimeout(1)
-        return probe.connect_ex(address) == 0
+        return probe.connect_ex(place) == 0
 
 
 class Supervisor:

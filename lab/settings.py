@@ -16,7 +16,7 @@ STATE = Path(os.environ.get("SPEECHOPS_LAB_STATE", "/var/lib/speechops-lab"))
 MARKER = "SPEECHOPS_LAB"
 
 SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
-POD_NETWORK = ipaddress.ip_network("10.244.0.0/16")
+POD_NETWORK = ipaddress.IPv4Network("10.244.0.0/16")
 API_SERVICE_ADDRESS = SERVICE_NETWORK[1]
 DNS_SERVICE_ADDRESS = SERVICE_NETWORK[10]
 

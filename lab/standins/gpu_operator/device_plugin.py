@@ -61,9 +61,8 @@ class Plugin:
         sent = -1
         while context.is_active() and server is self.server:
             with self.changed:
-                self.changed.wait_for(
-                    lambda sent=sent: self.version != sent or not context.is_active() or server is not self.server
-                )
+                while self.version == sent and context.is_active() and server is self.server:
+                    self.changed.wait()
                 sent, devices = self.version, self.devices
             if context.is_active():
                 yield messages.ListAndWatchResponse(

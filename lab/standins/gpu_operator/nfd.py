@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .hardware import DESCRIPTION, read_hardware
 from .kube import ACCOUNT, ApiError, Kube
@@ -89,7 +90,7 @@ def set_labels(api: Kube, node: str, wanted: Mapping[str, str]) -> None:
 def write_node_feature(api: Kube, node: str, labels: Mapping[str, str]) -> None:
     namespace = (ACCOUNT / "namespace").read_text().strip()
     folder = f"/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/{namespace}/nodefeatures"
-    feature = {
+    feature: dict[str, Any] = {
         "apiVersion": "nfd.k8s-sigs.io/v1alpha1",
         "kind": "NodeFeature",
         "metadata": {"name": node, "labels": {NODE_LABEL: node}},

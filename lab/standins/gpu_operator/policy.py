@@ -138,7 +138,9 @@ def operand_objects(operand: Operand, policy: Mapping[str, Any], namespace: str)
         "kind": "ServiceAccount",
         "metadata": {"name": operand.account, "namespace": namespace, **owned},
     }
-    objects = [(f"/api/v1/namespaces/{namespace}/serviceaccounts/{operand.account}", account)]
+    objects: list[tuple[str, dict[str, Any]]] = [
+        (f"/api/v1/namespaces/{namespace}/serviceaccounts/{operand.account}", account)
+    ]
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     if operand.rules:
         role = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 NS_PER_MS = 1_000_000
 # Share of an execution that Triton would count as input and as output handling. The rest is inference.
@@ -44,7 +44,8 @@ class BatcherConfig:
 
 @dataclass(eq=False, slots=True)
 class Request:
-    owner: Hashable = None
+    # Who submitted it; only compared by identity here.
+    owner: Any = None
     payload: int = 0
     arrived_ns: int = 0
     started_ns: int = 0
@@ -177,7 +178,7 @@ class Batcher:
         self._dispatch()
         return finished
 
-    def cancel(self, now: int, owner: Hashable) -> list[Batch]:
+    def cancel(self, now: int, owner: object) -> list[Batch]:
         """Drop the owner's waiting requests. What is being executed runs to its end."""
         finished = self.advance(now)
         kept = deque(request for request in self._queue if request.owner is not owner)

@@ -56,6 +56,7 @@ class WebServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
+        assert task is not None, "called outside a task"
         self._connections.add(task)
         try:
             while await self._answer(reader, writer):
