@@ -78,7 +78,7 @@ def service(installed):
 def test_no_stream_is_lost_when_pods_go(service):
     """Scale-down, rolling update and node drain under ten callers."""
     with Callers(service.endpoint, 10) as callers:
-        for change in (service.scale_down, service.update, service.drain_a_node):
+        for change in (service.update, service.drain_a_node, service.scale_down):
             before = len(callers.streams)
             change()
             callers.until(more=10)

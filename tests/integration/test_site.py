@@ -113,13 +113,15 @@ def test_the_metric_has_a_value_for_the_running_pod(lab):
 def test_the_hpa_shows_a_number(lab):
     status = lab.get("hpa", "riva-asr", "-n", "riva")["status"]
     assert status["currentMetrics"][0]["pods"]["current"]["averageValue"] is not None
+    assert status["currentMetrics"][1]["external"]["current"]["averageValue"] is not None
     conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
     assert conditions["ScalingActive"] == "True"
 
 
 def test_the_hpa_follows_the_load(lab, tmp_path):
     """Streams for three pods: up to three, back to one, no stream lost, and a report with pictures."""
-    profile = [{"streams": 4, "duration": 10}, {"streams": 40, "duration": 110, "ramp": 10}]
+    # No steeper than pods can follow: the first one refuses what is beyond its limit.
+    profile = [{"streams": 4, "duration": 10}, {"streams": 32, "duration": 125, "ramp": 100}]
     done = lab.play(
         "playbooks/load_test.yml",
         *extra(

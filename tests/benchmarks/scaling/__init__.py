@@ -10,3 +10,9 @@ replay      all of it over time
 recorded    a run of the lab, to hold the replay against
 report      table, JSON, picture
 """
+
+import sys
+from pathlib import Path
+
+# The rules of the product are part of what is replayed; the collection is found by its name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))

@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from ansible_collections.speechops.riva.plugins.module_utils.scaling_plan import POD_START_SECONDS
+from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import SCRAPE_INTERVAL
 
 from .hpa import SYNC_SECONDS, Autoscaler, replicas_for_external_metric, replicas_for_pods_metric
 from .prometheus import Series, article_queue_time_ms, deriv, queue_time_ms, rate
-from .rules import POD_START_SECONDS, SCRAPE_INTERVAL, Demand, QueueTime, Rule, StreamsPerPod
+from .rules import Demand, QueueTime, Rule, StreamsPerPod
 from .service import ServiceModel, fluid_step
 
 GONE, STARTING, LOADING, SERVING, DRAINING = range(5)
@@ -103,9 +105,7 @@ class Replay:
         self.backlog = np.zeros(slots)
         self.queue_us, self.success = np.zeros(slots), np.zeros(slots)
         self.refused_total, self.recent_refused = 0, 0.0
-        self.series = {
-            name: Series(KEEP_SECONDS) for name in ("queue", "success", "streams", "sum", "refused", "missed")
-        }
+        self.series = {name: Series(KEEP_SECONDS) for name in ("queue", "success", "streams", "refused", "wanted")}
         self.drawn = 0
         self.outcome = Outcome()
         self.direction = 0
@@ -303,8 +303,7 @@ class Replay:
         self.series["streams"].append(now, np.where(there, self.active, np.nan))
         self.series["refused"].append(now, float(self.refused_total))
         lately = rate(self.series["refused"].samples, now, 60)[0] * 60 if len(self.series["refused"].samples) > 1 else 0
-        self.series["sum"].append(now, float(self.active[there].sum()))
-        self.series["missed"].append(now, float(lately))
+        self.series["wanted"].append(now, float(self.active[there].sum()) + float(lately))
 
     def _sync(self, now: float, counted: bool) -> None:
         alive = np.flatnonzero((self.state != GONE) & (self.state != DRAINING))
@@ -334,10 +333,11 @@ class Replay:
 
     def demand(self, metric: Demand, now: float) -> float:
         """Streams in flight and refused in the last minute, with the trend over the horizon, plus the spare."""
-        total = self.series["sum"].samples[-1][1] + self.series["missed"].samples[-1][1]
-        rise = max(0.0, deriv(self.series["sum"].samples, now, metric.trend_window)) * metric.horizon
-        rise = max(0.0, rise - metric.rise_ignored * math.sqrt(max(1.0, total)))
-        return total + rise + metric.spare_streams + metric.spare_share * total
+        wanted = self.series["wanted"].samples
+        total = wanted[-1][1]
+        rise = deriv(wanted, now, metric.trend_window) * metric.horizon
+        rise = max(0.0, rise - metric.rise_ignored * math.sqrt(total))
+        return total + rise + min(metric.spare_per_stream * total, metric.spare_streams) + metric.spare_share * total
 
     def _record(self, now: float) -> None:
         alive = (self.state != GONE) & (self.state != DRAINING)

@@ -5,12 +5,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from plugins.module_utils.scaling_rules import SCRAPE_INTERVAL, window_seconds
+from ansible_collections.speechops.riva.plugins.module_utils import scaling_plan
+from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import SPARE_PER_STREAM, window_seconds
 
-from .hpa import DEFAULT_SCALE_DOWN, DEFAULT_SCALE_UP, SYNC_SECONDS, Policy, ScalingRules
+from .hpa import Policy, ScalingRules
 from .service import ServiceModel, calibrated_streams, planned_streams
 
-POD_START_SECONDS = 4
+
+def scaling_rules(direction: dict) -> ScalingRules:
+    """`scaleUp` or `scaleDown` of an HPA's behaviour, as the product writes it."""
+    policies = (Policy(entry["type"], entry["value"], entry["periodSeconds"]) for entry in direction["policies"])
+    return ScalingRules(tuple(policies), direction["stabilizationWindowSeconds"], direction["selectPolicy"])
+
+
+# What an HPA without a behaviour gets; NVIDIA's article has none.
+API_DEFAULT = {name: scaling_rules(entry) for name, entry in scaling_plan.API_DEFAULT_BEHAVIOR.items()}
 
 
 @dataclass(frozen=True)
@@ -33,13 +42,15 @@ class StreamsPerPod:
 class Demand:
     """External metric: streams in flight and lately refused, ahead by a horizon, plus a spare; a share for each pod.
 
-    `horizon` 0 looks at now only. `spare_streams` and `spare_share` of the sum are added to it.
+    `horizon` 0 looks at now only. `spare_streams`, but no more than `spare_per_stream` times the sum, and `spare_share`
+    of the sum are added to it. The product writes the same in PromQL: `scaling_rules.demand`.
     """
 
     streams_per_pod: float
     horizon: float = 0
     trend_window: int = 60
     spare_streams: float = 0
+    spare_per_stream: float = SPARE_PER_STREAM
     spare_share: float = 0
     # Rises below so many square roots of the streams are taken for chance.
     rise_ignored: float = 0
@@ -50,8 +61,8 @@ class Rule:
     family: str
     dial: float
     metrics: tuple
-    scale_up: ScalingRules = DEFAULT_SCALE_UP
-    scale_down: ScalingRules = DEFAULT_SCALE_DOWN
+    scale_up: ScalingRules = API_DEFAULT["scaleUp"]
+    scale_down: ScalingRules = API_DEFAULT["scaleDown"]
     limit: int | None = None
     # "p2c" as Traefik does it: it forgets its counts when a pod comes, goes, or changes its readiness. "p2c, counts
     # kept" does not. "first" fills the oldest pod first (HAProxy's name for it), and needs a limit.
@@ -66,8 +77,6 @@ ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 PEER_STREAMS = (8, 9, 10, 12, 14, 16, 18, 20, 24)
 SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3)
 SPARE_SHARES = (0, 0.06, 0.1, 0.2)
-PRESETS = {"economy": 0.5, "balanced": 1.75, "latency": 2.5}
-GUARD_SHARE_OF_OBJECTIVE = 0.5
 
 
 def article(target_ms: float) -> Rule:
@@ -81,14 +90,6 @@ def peer(streams: float, limit: int | None = None) -> Rule:
     return Rule(family, streams, (StreamsPerPod(streams),), limit=limit)
 
 
-def horizon_seconds(load_seconds: float, scrape: float = SCRAPE_INTERVAL, sync: float = SYNC_SECONDS) -> float:
-    """From a change of demand to a pod that carries it: half a scrape, half a sync, start, and the load."""
-    return scrape / 2 + sync / 2 + POD_START_SECONDS + load_seconds
-
-
-DOWN_AFTER_A_CALM = ScalingRules((Policy("Pods", 1, 30), Policy("Percent", 20, 60)), 120)
-
-
 def demand(service: ServiceModel, load_seconds: float, spare_pods: float) -> Rule:
     """Ours: forecast demand plus a spare in fractions of a pod; queue time as the guard; a limit a pod.
 
@@ -99,10 +100,15 @@ def demand(service: ServiceModel, load_seconds: float, spare_pods: float) -> Rul
         "demand",
         spare_pods,
         (
-            Demand(planned, horizon_seconds(load_seconds), spare_streams=spare_pods * planned, rise_ignored=1),
-            QueueTime(GUARD_SHARE_OF_OBJECTIVE * service.objective_ms),
+            Demand(
+                planned,
+                scaling_plan.horizon_seconds(load_seconds),
+                spare_streams=round(spare_pods * planned),
+                rise_ignored=1,
+            ),
+            QueueTime(scaling_plan.GUARD_SHARE_OF_OBJECTIVE * service.objective_ms),
         ),
-        scale_down=DOWN_AFTER_A_CALM,
+        scale_down=scaling_rules(scaling_plan.behavior(load_seconds)["scaleDown"]),
         limit=calibrated_streams(service),
     )
 

@@ -2,15 +2,19 @@
 """The whole replay: against a recorded run of the lab, and what must hold whatever the rule."""
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from ansible_collections.speechops.riva.plugins.module_utils import scaling_plan, scaling_rules
 
 from tests.benchmarks.scaling import recorded, rules, traces
 from tests.benchmarks.scaling.replay import Cluster, Replay, before_on_same
 from tests.benchmarks.scaling.service import ServiceModel
+from tests.unit.plugins.test_scaling_rules_promtool import promtool
 
 FIXTURE = Path(__file__).parents[2] / "fixtures/scaling/lab-4-to-46-streams.json"
 SERVICE = ServiceModel()
@@ -122,4 +126,29 @@ def test_trace_has_the_wanted_number_in_flight():
 
 
 def test_presets_are_settings_that_are_measured():
-    assert set(rules.PRESETS.values()) <= set(rules.SPARES)
+    assert set(scaling_plan.SPARE_PODS.values()) <= set(rules.SPARES)
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [[20, 20, 20, 20, 20], [20, 25, 40, 60, 90], [90, 60, 40, 30, 20], [0, 0, 0, 0, 0], [0, 0, 0, 3, 2]],
+    ids=["steady", "rising", "falling", "idle", "just begun"],
+)
+def test_the_replay_demands_what_the_products_rule_demands(streams, tmp_path):
+    """The rule is replayed in Python and runs in PromQL: both give the same number for the same scrapes."""
+    rule = rules.demand(SERVICE, 30, 1.75)
+    metric = rule.metrics[0]
+    counts, lengths = traces.draw_streams(SHORT, CLUSTER.step, 0)
+    replay = Replay(CLUSTER, SERVICE, rule, counts, lengths, 0, 0)
+    for number, value in enumerate(streams):
+        replay.series["wanted"].append(15.0 * number, float(value))
+    query = scaling_rules.demand_query("riva", "riva-asr", metric.horizon, metric.spare_streams)
+    labels = '{namespace="riva",service="riva-asr",pod="a",proxy="speech"}'
+    series = {"series": f"haproxy_server_current_sessions{labels}", "values": " ".join(map(str, streams))}
+    expected = [{"labels": "{}", "value": round(replay.demand(metric, 60), 3)}]
+    check = {"expr": f"round(sum({query}) * 1000) / 1000", "eval_time": "60s", "exp_samples": expected}
+    case = {"interval": "15s", "input_series": [series], "promql_expr_test": [check]}
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
+    done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
