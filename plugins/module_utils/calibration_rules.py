@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import NormalDist, fmean, median, stdev
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import distribution
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import distribution, seconds_since
 
 PASSED, FAILED, OPEN = "passed", "failed", "open"
 # Seconds that are taken together: neighbouring chunks share batches and queues, blocks of seconds hardly do.
@@ -38,6 +38,7 @@ RESOLUTION = 0.02
 MOST_UTILISATION = 0.95
 PLANNED_OF_CAPACITY = 0.97
 LEAST_QUEUE_TARGET_MS = 1.0
+SERVER_CONTAINER = "riva"
 
 QUEUE_SERIES, SUCCESS_SERIES = "nv_inference_queue_duration_us", "nv_inference_request_success"
 SERIES_LINE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)")
@@ -283,13 +284,14 @@ def planned_streams(capacity: Capacity) -> int:
 
 
 def queue_target(levels: Sequence[Level], capacity: Capacity, objective: Objective) -> float:
-    """Return the target of the queue time in milliseconds: what it is at capacity, at most half the objective.
+    """Return the target of the queue time in milliseconds: twice what it is at capacity, at most half the objective.
 
-    Below it a pod has room, whatever the number says; so the HPA does not chase a value that means nothing.
+    The queue time stands guard for the day when a pod is slower than it was calibrated. A target at what full pods have
+    anyway would let chance add pods, which take no stream off the old ones, and so would go on to add them.
     """
     half = objective.latency_ms / 2
     at = [level.queue_ms for level in levels if level.streams == capacity.streams and level.queue_ms is not None]
-    found = max(at, default=half)
+    found = 2 * max(at) if at else half
     return round(min(half, max(LEAST_QUEUE_TARGET_MS, found)), 1)
 
 
@@ -379,6 +381,23 @@ def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[
         model: value - before.get(model, 0.0) if value >= before.get(model, 0.0) else value
         for model, value in after.items()
     }
+
+
+def model_load(pod: Mapping) -> dict | None:
+    """Return how many seconds a pod took: *start_s* until its server ran, *load_s* from there until it was ready.
+
+    None where it can't be told: the pod is not ready, or its server began anew.
+    """
+    status = pod.get("status") or {}
+    ready = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
+    containers = status.get("containerStatuses") or []
+    server = next((c for c in containers if c.get("name") == SERVER_CONTAINER), None) or next(iter(containers), {})
+    started = ((server.get("state") or {}).get("running") or {}).get("startedAt")
+    created = (pod.get("metadata") or {}).get("creationTimestamp")
+    if ready.get("status") != "True" or not started or not created or server.get("restartCount"):
+        return None
+    load = seconds_since(started, ready.get("lastTransitionTime"))
+    return None if load is None else {"start_s": seconds_since(created, started), "load_s": max(1.0, load)}
 
 
 def problems(params: Mapping) -> list[str]:

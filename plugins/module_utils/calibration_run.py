@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules import (
+    BLOCK_SECONDS,
     FAILED,
+    LEAST_BLOCKS,
     OPEN,
     Judgement,
     Level,
@@ -92,6 +94,8 @@ class Calibration:
         self.told = told
         self.keep_going = keep_going
         self.levels: list[Level] = []
+        # How much later than due the chunks left, on levels that passed.
+        self.lags: list[float] = []
 
     def run(self, first: int, most: int) -> list[Level]:
         """Hold levels until the capacity is known; return them in the order in which they were held."""
@@ -110,37 +114,53 @@ class Calibration:
     async def hold(self, streams: int, confirms: bool) -> Level:
         """Hold one level."""
         least = self.pace.confirm if confirms else self.pace.hold
-        end = self.pace.settle + least * MOST_HOLDS
-        notes, page, judgement = Notes(), "", None
+        most = least * MOST_HOLDS
+        notes, judgement = Notes(), None
+        first_page: asyncio.Task | None = None
+        held: list[dict] = []
 
         def look(window: dict) -> str:
-            nonlocal page, judgement
-            if not page and window["t"] >= self.pace.settle:
-                page = self.metrics()
+            nonlocal first_page, judgement
+            if held:
+                return ""  # judged already: what comes now are streams that were closed
+            if first_page is None and window["t"] >= self.pace.settle:
+                first_page = asyncio.create_task(asyncio.to_thread(self.metrics))
             blocks = blocks_of(notes.windows, self.pace.settle)
-            held = window["t"] - self.pace.settle
-            enough = held >= least * MOST_HOLDS - 1
-            judgement = judge(blocks, self.objective, enough, notes.overdue(self.objective.latency_ms / 1000))
-            judgement = worse(notes.ended, judgement)
-            early = judgement.state == FAILED and judgement.sure
-            return JUDGED if early or (judgement.state != OPEN and held >= least) else ""
+            seconds = window["t"] - self.pace.settle
+            overdue = notes.overdue(self.objective.latency_ms / 1000)
+            judgement = worse(notes.ended, judge(blocks, self.objective, seconds >= most - 1, overdue))
+            # A pod that drowns is seen at once, but its throughput is measured, too: it is the saturation.
+            early = judgement.state == FAILED and judgement.sure and seconds >= LEAST_BLOCKS * BLOCK_SECONDS
+            if early or (judgement.state != OPEN and seconds >= least):
+                held.extend(notes.windows)
+            return JUDGED if held else ""
 
-        # One step that does not end by itself, so that no stream runs out in the middle of a level.
-        plan = replace(self.plan, steps=[Step(streams, end + 5)], trace=None, tail_seconds=0.0)
+        # One step that does not end by itself, so that no stream runs out at the end of a level.
+        plan = replace(self.plan, steps=[Step(streams, self.pace.settle + most + 5)], trace=None, tail_seconds=0.0)
         reason = await LoadTest(plan, self.audio, notes, None, look).run(self.keep_going)
+        page = await first_page if first_page else ""
         if reason != JUDGED:
             raise CalibrationError(f"the calibration was {reason}" if "interrupted" in reason else reason)
         refused = [stream for stream in notes.ended if stream["state"] == "refused"]
         if refused:
             raise CalibrationError(
                 f"the pod refused streams at {streams}: {refused[0]['details']}; it has a limit of its own "
-                "(streams.limit), which must be off while it is calibrated"
+                "(streams.limit of the chart), which must be off while it is calibrated"
             )
-        queue = queue_time(page, self.metrics()) if page else None
-        blocks = blocks_of(notes.windows, self.pace.settle)
-        chunk_seconds = self.plan.chunk_duration_ms / 1000
-        seconds = notes.windows[-1]["t"] - self.pace.settle
-        return measured_level(streams, seconds, judgement, blocks, chunk_seconds, queue, confirms)
+        queue = queue_time(page, await asyncio.to_thread(self.metrics)) if page else None
+        begin = max((window["t"] for window in held if window["t"] <= self.pace.settle), default=0.0)
+        level = measured_level(
+            streams,
+            held[-1]["t"] - begin,
+            judgement,
+            blocks_of(held, self.pace.settle),
+            self.plan.chunk_duration_ms / 1000,
+            queue,
+            confirms,
+        )
+        if level.passed:
+            self.lags += [lag for window in held for lag in window["pacing_lag_ms"]]
+        return level
 
 
 def worse(ended: list[dict], judgement: Judgement) -> Judgement:

@@ -43,6 +43,20 @@ class Follower:
         return self.newest
 
 
+class Lines:
+    """Reads the lines for people that a running module adds to its records, each once."""
+
+    def __init__(self, path: str):
+        self.records = Follower(path)
+        self.shown = 0
+
+    def new(self) -> list[str]:
+        """Return the lines that were not returned yet."""
+        newest = self.records.look().get("progress", {"lines": []})
+        lines, self.shown = newest["lines"][self.shown :], len(newest["lines"])
+        return lines
+
+
 def clock(seconds: float) -> str:
     return f"{int(max(0, seconds)) // 60}:{int(max(0, seconds)) % 60:02d}"
 

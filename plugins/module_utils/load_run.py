@@ -31,6 +31,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     FINISHED,
     REFUSED,
     STOPPED,
+    Tls,
     recognition_config,
     run_stream,
 )
@@ -68,6 +69,7 @@ class Plan:
     host: str = ""
     label: str = ""
     stream_limit: int | None = None
+    tls: Tls | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -273,7 +275,7 @@ class LoadTest:
         chunk_seconds = plan.chunk_duration_ms / 1000
         measure = StreamMeasure(len(chunks), chunk_seconds, seconds, plan.objective_ms, self.window)
         timeout = delay + seconds + plan.stream_grace_seconds
-        outcome = await run_stream(plan.endpoint, self._config, chunks, start, timeout, measure, plan.host)
+        outcome = await run_stream(plan.endpoint, self._config, chunks, start, timeout, measure, plan.host, plan.tls)
         now = self._now()
         slot.free = True
         slot.failures = slot.failures + 1 if outcome.state in (FAILED, REFUSED) else 0
@@ -348,6 +350,23 @@ class LoadTest:
             return self.sample()
         except Exception as error:  # an answer that fails is itself a thing seen; the load goes on
             return [{"kind": "cluster_error", "message": f"{type(error).__name__}: {error}"}]
+
+
+def alive(process: int | None) -> Callable[[], bool]:
+    """Return a function that says whether a process of this machine is still there; without one it always says so."""
+
+    def look() -> bool:
+        if not process:
+            return True
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+    return look
 
 
 def is_at_rest(sample: dict) -> bool:

@@ -61,15 +61,41 @@ class EndpointSilent(Exception):
     """No speech service answers at the endpoint; the text is gRPC's."""
 
 
-def connection(endpoint: str, host: str = ""):
+@dataclass(frozen=True)
+class Tls:
+    """Files of a TLS connection, in PEM: the CA of the server (the system's where empty), and who the client is."""
+
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+
+
+def connection(endpoint: str, host: str = "", tls: Tls | None = None):
     """Return a connection of its own to host:port; *host* is the name that the load balancer's route answers to."""
-    options = [*CHANNEL_OPTIONS, ("grpc.default_authority", host)] if host else CHANNEL_OPTIONS
-    return riva.client.Auth(uri=endpoint, use_aio=True, options=options)
+    options = list(CHANNEL_OPTIONS)
+    if host:
+        options.append(("grpc.default_authority", host))
+    if tls is None:
+        return riva.client.Auth(uri=endpoint, use_aio=True, options=options)
+    if host:
+        options.append(("grpc.ssl_target_name_override", host))
+    return riva.client.Auth(
+        uri=endpoint,
+        use_aio=True,
+        options=options,
+        use_ssl=True,
+        ssl_root_cert=tls.ca_file or None,
+        ssl_client_cert=tls.certificate_file or None,
+        ssl_client_key=tls.key_file or None,
+    )
 
 
-async def ask_server(endpoint: str, timeout: float, host: str = "") -> list[str]:
+async def ask_server(endpoint: str, timeout: float, host: str = "", tls: Tls | None = None) -> list[str]:
     """Ask the server for its models, the same way as the streams will go; return their names."""
-    auth = connection(endpoint, host)
+    try:
+        auth = connection(endpoint, host, tls)
+    except OSError as error:
+        raise EndpointSilent(f"the file {error.filename} can't be read ({error.strerror})") from error
     try:
         answer = await riva.client.ASRService(auth).stub.GetRivaSpeechRecognitionConfig(
             riva_asr_pb2.RivaSpeechRecognitionConfigRequest(), timeout=timeout
@@ -82,11 +108,18 @@ async def ask_server(endpoint: str, timeout: float, host: str = "") -> list[str]
 
 
 async def run_stream(
-    endpoint: str, config, chunks: list[bytes], start: float, timeout: float, measure: StreamMeasure, host: str = ""
+    endpoint: str,
+    config,
+    chunks: list[bytes],
+    start: float,
+    timeout: float,
+    measure: StreamMeasure,
+    host: str = "",
+    tls: Tls | None = None,
 ) -> Outcome:
     """Send the chunks, one each time it is due, and measure the results until the server ends the stream."""
     clock = asyncio.get_running_loop().time
-    auth = connection(endpoint, host)
+    auth = connection(endpoint, host, tls)
     call, pod = None, ""
     try:
         call = riva.client.ASRService(auth).stub.StreamingRecognize(timeout=timeout)

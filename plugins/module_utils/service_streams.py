@@ -15,7 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible_collections.speechops.riva.plugins.module_utils.custom_metrics import samples_of
-from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import SUCCESS_SERIES, quoted
+from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import (
+    SUCCESS_SERIES,
+    limit_query,
+    service_matchers,
+    streams_query,
+)
 
 COUNTED, ESTIMATED, UNSEEN = "counted", "estimated", "unseen"
 ESTIMATE_WINDOW_SECONDS = 60
@@ -37,23 +42,9 @@ class Prometheus:
         return f"/api/v1/namespaces/{self.namespace}/services/{target}/proxy/api/v1/query"
 
 
-def of_service(namespace: str, service: str) -> str:
-    return f"namespace={quoted(namespace)},service={quoted(service)}"
-
-
-def streams_query(namespace: str, service: str) -> str:
-    """PromQL: streams in flight by pod, as the stream limit's sidecar counts them."""
-    return f"sum by (pod) (haproxy_server_current_sessions{{{of_service(namespace, service)}}})"
-
-
-def limits_query(namespace: str, service: str) -> str:
-    """PromQL: the limit of streams by pod, where there is one."""
-    return f"sum by (pod) (haproxy_server_limit_sessions{{{of_service(namespace, service)}}} > 0)"
-
-
 def estimate_query(namespace: str, service: str, chunk_ms: float = CHUNK_MS) -> str:
     """PromQL: streams by pod from the throughput of the busiest model, for chunks of so many milliseconds."""
-    rate = f"rate({SUCCESS_SERIES}{{{of_service(namespace, service)}}}[{ESTIMATE_WINDOW_SECONDS}s])"
+    rate = f"rate({SUCCESS_SERIES}{{{service_matchers(namespace, service)}}}[{ESTIMATE_WINDOW_SECONDS}s])"
     return f"max by (pod) (sum by (pod, model) ({rate})) * {chunk_ms / 1000:g}"
 
 
@@ -75,6 +66,6 @@ def read_streams(ask: Callable[[str], dict], namespace: str, service: str, chunk
     """Ask Prometheus for a service's streams; *ask* takes PromQL and returns the whole answer."""
     counted = by_pod(ask(streams_query(namespace, service)))
     if counted:
-        return Streams(COUNTED, counted, by_pod(ask(limits_query(namespace, service))))
+        return Streams(COUNTED, counted, by_pod(ask(limit_query(namespace, service, by=("pod",)))))
     estimated = by_pod(ask(estimate_query(namespace, service, chunk_ms)))
     return Streams(ESTIMATED if estimated else UNSEEN, {pod: round(value, 1) for pod, value in estimated.items()}, {})

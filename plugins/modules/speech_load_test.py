@@ -53,7 +53,7 @@ options:
     type: list
     elements: path
     required: true
-  host:
+  route_host:
     description: Name that the load balancer's route answers to, where it is not that of O(endpoint).
     type: str
   watch_cluster:
@@ -307,7 +307,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_profile import
     TraceError,
     read_trace,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder
+from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder, alive
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
     RIVA_CLIENT_IMPORT_ERROR,
     EndpointSilent,
@@ -345,7 +345,7 @@ def main() -> None:
             "balancer_service": {"type": "str", "default": "traefik"},
             "balancer_port": {"type": "str", "default": "riva-grpc"},
             "audio": {"type": "list", "elements": "path", "required": True},
-            "host": {"type": "str"},
+            "route_host": {"type": "str"},
             "watch_cluster": {"type": "bool", "default": True},
             "prometheus_namespace": {"type": "str", "default": "monitoring"},
             "prometheus_service": {"type": "str", "default": "kube-prometheus-stack-prometheus"},
@@ -476,7 +476,7 @@ def check_cluster(module: AnsibleModule):
 
 def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
     try:
-        asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, module.params["host"] or ""))
+        asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, module.params["route_host"] or ""))
     except EndpointSilent as error:
         module.fail_json(
             msg=f"no speech service answers at {endpoint}: {error}; check that a pod of "
@@ -491,7 +491,7 @@ def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> N
         endpoint=endpoint,
         steps=[Step(**step) for step in params["profile"] or []],
         trace=trace,
-        host=params["host"] or "",
+        host=params["route_host"] or "",
         label=params["label"] or "",
         **{
             name: params[name]
@@ -517,7 +517,8 @@ def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> N
     recorder = Recorder(os.path.join(folder, RECORDS))
     guard = Guard(params["abort_failed_percent"], params["abort_latency_ms"])
     try:
-        reason = asyncio.run(LoadTest(plan, audio, recorder, sample, guard.look).run(lambda: alive(params)))
+        test = LoadTest(plan, audio, recorder, sample, guard.look)
+        reason = asyncio.run(test.run(alive(params["stop_with_process"])))
     finally:
         recorder.close()
     summary = write_report(folder, recorder.records)
@@ -535,19 +536,6 @@ def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> N
     if problems:
         module.fail_json(msg="; ".join([*problems, f"see {result['report']}"]), **result)
     module.exit_json(summary=summary, endpoint=endpoint, **result)
-
-
-def alive(params: dict) -> bool:
-    """Say whether the process that asked for the test is still there."""
-    if not params["stop_with_process"]:
-        return True
-    try:
-        os.kill(params["stop_with_process"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ DOORS = {
     "outside_calls": {"grpc", "riva", "socket", "ssl"},
     "load_streams": {"asyncio", "grpc", "riva"},
     "load_run": {"asyncio", "signal", "load_streams"},
+    "calibration_run": {"asyncio", "load_run"},
     "report_page": {"jinja2"},
     "report_pictures": {"matplotlib"},
 }

@@ -128,6 +128,53 @@ def example_records():
     return records
 
 
+def example_calibration():
+    """Return the result of an invented calibration: 21 streams, of which the server says how long they wait."""
+    held = ((4, "passed", 90, 1), (8, "passed", 95, 2), (16, "passed", 110, 12), (32, "failed", 5200, 3000),
+            (24, "failed", 900, 700), (20, "passed", 140, 40), (22, "failed", 420, 250), (21, "passed", 180, 60),
+            (21, "passed", 182, 61))  # fmt: skip
+    levels = [
+        {
+            "streams": streams,
+            "seconds": 40.0 if number == len(held) - 1 else 14.0,
+            "judgement": {
+                "state": state, "reason": "of the chunks are late", "sure": True,
+                "late_percent": 0.0 if state == "passed" else 60.0,
+                "low_percent": 0.0 if state == "passed" else 45.0,
+                "high_percent": 0.2 if state == "passed" else 75.0, "rising_ms": 0.0,
+            },
+            "latency_ms": {"count": 900, "mean": p50, "p50": p50, "p90": p50 * 1.2, "p95": p50 * 1.3, "p99": p50 * 1.5,
+                           "max": p50 * 2.0},
+            "throughput": min(streams, 21.4),
+            "queue_ms": float(queue),
+            "confirmed": number == len(held) - 1,
+        }
+        for number, (streams, state, p50, queue) in enumerate(held)
+    ]  # fmt: skip
+    entry = {"stream_limit": 21, "planned_streams": 20, "queue_time_target_ms": 122.0, "latency_objective_ms": 300,
+             "longest_stream_seconds": 600, "model_load_seconds": 12.0, "min_replicas": 1,
+             "max_replicas": 7}  # fmt: skip
+    return {
+        "schema": 1,
+        "service": "riva/riva-asr",
+        "endpoint": "172.30.0.200:50051",
+        "started": "2026-11-20T10:00:00+00:00",
+        "seconds": 214.3,
+        "objective": {"latency_ms": 300.0, "late_percent": 1.0, "longest_stream": 600.0},
+        "settings": {"chunk_duration_ms": 160, "stream_seconds": 60.0, "settle_seconds": 5.0, "hold_seconds": 14.0,
+                     "confirm_seconds": 40.0},
+        "capacity": {"streams": 21, "low": 21, "high": 21, "saturation": 21.4, "bounded": False},
+        "model_load": {"start_s": 2.0, "load_s": 12.0},
+        "queue_seen": True,
+        "pacing_lag_p99_ms": 3.1,
+        "measured": {key: value for key, value in entry.items() if "replicas" not in key},
+        "levels": levels,
+        "entry": entry,
+        "kept": False,
+        "peak": {"peak_streams": 100, "base_streams": 0, "spare_pods": 1.75},
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def records():
     return example_records()

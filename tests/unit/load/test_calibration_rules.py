@@ -206,8 +206,8 @@ def test_what_to_plan_with(capacity, planned):
     assert planned_streams(capacity) == planned
 
 
-@pytest.mark.parametrize(("queue", "target"), [(62.04, 62.0), (0.2, 1.0), (400.0, 150.0), (None, 150.0)])
-def test_the_target_of_the_queue_time_is_what_it_is_at_capacity(queue, target):
+@pytest.mark.parametrize(("queue", "target"), [(62.04, 124.1), (0.2, 1.0), (80.0, 150.0), (None, 150.0)])
+def test_the_target_of_the_queue_time_is_twice_what_it_is_at_capacity(queue, target):
     levels = [held(20, True, queue=5.0), held(21, True, True, queue=queue)]
     assert queue_target(levels, capacity_of(levels, 21), OBJECTIVE) == target
 
@@ -220,7 +220,7 @@ def test_replicas_for_a_peak(peak, base, spare, expected):
     assert replicas_for(peak, base, 20, spare) == expected
 
 
-LEVELS = [held(20, True), held(22, False, throughput=21.3), held(21, True, True, queue=61.0)]
+LEVELS = [held(20, True), held(22, False, throughput=21.3), held(21, True, True, queue=30.5)]
 ENTRY = {
     "stream_limit": 21,
     "planned_streams": 20,

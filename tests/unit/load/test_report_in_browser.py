@@ -2,10 +2,11 @@
 """The report's page in a real browser: every picture is drawn and nothing is cut off, on a desk, a phone and paper."""
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import report_compare, report_page
+from ansible_collections.speechops.riva.plugins.module_utils import report_calibration, report_compare, report_page
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
 
 from tests.browser import CHROMIUM, Browser
+from tests.unit.load.conftest import example_calibration
 from tests.unit.load.test_report_compare import other
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (Debian: apt-get install chromium)")
@@ -75,7 +76,15 @@ def comparison(records, folder):
     report_compare.write_comparison(str(folder), [{**summary, "folder": ""} for summary in summaries])
 
 
-@pytest.fixture(scope="module", params=[report, comparison], ids=lambda make: make.__name__)
+def calibration(records, folder):
+    """The page of a calibration, with a long reason and all notes."""
+    result = example_calibration()
+    result["levels"][3]["judgement"]["reason"] = f"7 streams did not end well: UNAVAILABLE {LONG}"
+    result["capacity"] |= {"bounded": True, "low": 20, "high": 23}
+    report_calibration.write_result(str(folder), {**result, "model_load": None, "queue_seen": False, "kept": True})
+
+
+@pytest.fixture(scope="module", params=[report, comparison, calibration], ids=lambda make: make.__name__)
 def page(request, records, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     request.param(records, folder)
