@@ -56,6 +56,19 @@ options:
   route_host:
     description: Name that the load balancer's route answers to, where it is not that of O(endpoint).
     type: str
+  tls:
+    description: Whether the endpoint speaks TLS.
+    type: bool
+    default: false
+  tls_ca_file:
+    description: CA certificates of the endpoint, in PEM; the system's where left out.
+    type: path
+  tls_certificate_file:
+    description: Certificate of this client, in PEM.
+    type: path
+  tls_key_file:
+    description: Key of O(tls_certificate_file), in PEM.
+    type: path
   watch_cluster:
     description:
       - Whether to watch the service's replicas, pods and metrics. Without it only O(endpoint) is needed, and the report
@@ -311,6 +324,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_run import Loa
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
     RIVA_CLIENT_IMPORT_ERROR,
     EndpointSilent,
+    Tls,
     ask_server,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import console_table, verdict
@@ -346,6 +360,10 @@ def main() -> None:
             "balancer_port": {"type": "str", "default": "riva-grpc"},
             "audio": {"type": "list", "elements": "path", "required": True},
             "route_host": {"type": "str"},
+            "tls": {"type": "bool", "default": False},
+            "tls_ca_file": {"type": "path"},
+            "tls_certificate_file": {"type": "path"},
+            "tls_key_file": {"type": "path"},
             "watch_cluster": {"type": "bool", "default": True},
             "prometheus_namespace": {"type": "str", "default": "monitoring"},
             "prometheus_service": {"type": "str", "default": "kube-prometheus-stack-prometheus"},
@@ -476,13 +494,20 @@ def check_cluster(module: AnsibleModule):
 
 def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
     try:
-        asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, module.params["route_host"] or ""))
+        asyncio.run(
+            ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, module.params["route_host"] or "", tls_of(module.params))
+        )
     except EndpointSilent as error:
         module.fail_json(
             msg=f"no speech service answers at {endpoint}: {error}; check that a pod of "
             f"{module.params['namespace']}/{module.params['name']} is ready and that the load balancer's route "
             "leads to it, or name another address (option endpoint)"
         )
+
+
+def tls_of(params: dict) -> Tls | None:
+    names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
+    return Tls(*(params[name] or "" for name in names)) if params["tls"] else None
 
 
 def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> None:
@@ -492,6 +517,7 @@ def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> N
         steps=[Step(**step) for step in params["profile"] or []],
         trace=trace,
         host=params["route_host"] or "",
+        tls=tls_of(params),
         label=params["label"] or "",
         **{
             name: params[name]
