@@ -58,7 +58,7 @@ def test_every_variable_that_a_page_names_exists(path):
     ours = {name for name in named if any(name.startswith(f"{role}_") for role in ROLES)}
     plugins = {plugin.stem for plugin in (ROOT / "plugins").glob("*/*")}
     assert ours - set(OPTIONS) - set(ROLES) - plugins == set()
-    of_playbooks = {name for name in named if re.match(r"(load_test|verify)_", name)}
+    of_playbooks = {name for name in named if re.match(r"(load_test|verify|calibrate|capacity)_", name)}
     assert {name for name in of_playbooks if not any(name in text for text in PLAYBOOKS.values())} <= plugins
 
 
@@ -99,6 +99,22 @@ def test_the_load_test_page_has_every_variable_and_its_default():
         default = options.get(name.removeprefix("load_test_"), {}).get("default")
         if default is not None and name not in ("load_test_name", "load_test_namespace"):
             assert cells[1] == str(default), name
+
+
+@pytest.mark.parametrize(
+    ("page", "playbook", "known"),
+    [
+        ("calibrate.md", "calibrate", r"^      - (calibrate_\w+)$"),
+        ("capacity.md", "capacity", r"\b(capacity_(?:format|report_file))(?=[,\]])"),
+    ],
+)
+def test_a_page_of_a_playbook_has_every_variable(page, playbook, known):
+    names = re.findall(known, PLAYBOOKS[playbook], re.MULTILINE)
+    assert names
+    assert set(rows(page, f"{playbook}_[a-z_]+")) == set(names)
+    # … and so does the head of the playbook.
+    head = PLAYBOOKS[playbook].partition("\n- name:")[0]
+    assert [name for name in names if f"#   {name} " not in head] == []
 
 
 def test_compatibility_names_the_versions_that_are_installed():
