@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-CHARTS = ("gpu-operator", "kube-prometheus-stack", "prometheus-adapter", "traefik")
+CHARTS = ("gpu-operator", "kube-prometheus-stack", "nvidia-device-plugin", "prometheus-adapter", "traefik")
 
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.93.1"
 TRAEFIK = "github.com/traefik/traefik/v3@v3.7.13"

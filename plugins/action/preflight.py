@@ -51,15 +51,16 @@ class ActionModule(ActionBase):
         if any(item["status"] == "failed" for item in findings):
             # A cluster is not asked with inputs that are known to be wrong.
             return self.told(result, findings)
+        stack = inputs.gpu_stack(variables)
         arguments = {
             "kubeconfig": variables["cluster_kubeconfig"],
             "context": variables.get("cluster_context") or None,
             "charts": {
                 name: value
                 for name, value in variables.items()
-                if name.endswith("_chart_ref") and isinstance(value, str)
+                if name.endswith("_chart_ref") and isinstance(value, str) and name not in inputs.unused_charts(stack)
             },
-            "gpus_expected_now": not inputs.truth(variables.get("gpu_operator_enabled", True)),
+            "gpus_expected_now": stack == "preinstalled",
             "gpus_needed": scaling_plan.gpus_needed(services, calibration),
         }
         answer = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)

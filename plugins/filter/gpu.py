@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.speechops.riva.plugins.module_utils import driver_plan
+from ansible_collections.speechops.riva.plugins.module_utils import device_plugin, driver_plan
 
 
 class FilterModule:
@@ -17,4 +17,7 @@ class FilterModule:
             "driver_packages_to_hold": driver_plan.to_hold,
             "driver_packages_of_node": driver_plan.ours,
             "driver_reboot_reasons": driver_plan.reboot_reasons,
+            "device_plugin_configurations": device_plugin.configurations,
+            "device_plugin_labels": device_plugin.node_labels,
+            "device_plugin_problems": device_plugin.problems,
         }

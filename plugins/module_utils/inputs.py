@@ -257,6 +257,18 @@ def _labelled(labels):
     return labels.get("nvidia.com/gpu.present") == "true" or "nvidia.com/gpu.count" in labels
 
 
+def gpu_stack(variables):
+    """The way to usable GPUs that the variables ask for."""
+    enabled = truth(variables.get("gpu_operator_enabled", True))
+    return variables.get("gpu_stack") or ("operator" if enabled else "preinstalled")
+
+
+def unused_charts(stack):
+    """Variables of charts that this way to usable GPUs does not install: they need not be there."""
+    roles = {"operator": "gpu_operator", "manual": "nvidia_device_plugin"}
+    return {f"{role}_chart_ref" for way, role in roles.items() if way != stack}
+
+
 def check_nodes(nodes, gpus_expected_now):
     """A finding where there is no node, or no GPU although nothing is going to bring it."""
     if not nodes:
@@ -264,10 +276,10 @@ def check_nodes(nodes, gpus_expected_now):
     if gpus_expected_now and not any(node["gpu"] for node in nodes):
         return [
             finding(
-                "gpu_operator_enabled",
-                f"gpu_operator_enabled is false, and none of the {len(nodes)} nodes has a GPU "
-                "(no nvidia.com/gpu label, nothing allocatable)",
-                "Set gpu_operator_enabled to true, or install driver, device plugin and feature discovery on "
+                "gpu_stack",
+                f"gpu_stack is preinstalled (or gpu_operator_enabled false), and none of the {len(nodes)} nodes has a "
+                "GPU (no nvidia.com/gpu label, nothing allocatable)",
+                "Set gpu_stack to operator or manual, or install driver, device plugin and feature discovery on "
                 "the GPU nodes first.",
             )
         ]

@@ -68,7 +68,7 @@ def test_comments_that_show_a_default_show_the_right_one():
     shown = re.findall(r"^# (\w+): (\S.*)$", VARIABLES.read_text(encoding="utf-8"), re.MULTILINE)
     for name, text in shown:
         value = yaml.safe_load(text)
-        if isinstance(value, (bool, int)):
+        if isinstance(value, (bool, int)) and "default" in OPTIONS[name]:
             assert value == OPTIONS[name]["default"], name
 
 

@@ -16,6 +16,7 @@ OPTIONS, ROLES = specs()
 CHARTS = {
     "gpu_operator_values": "gpu-operator",
     "kube_prometheus_stack_values": "kube-prometheus-stack",
+    "nvidia_device_plugin_values": "nvidia-device-plugin",
     "prometheus_adapter_values": "prometheus-adapter",
     "traefik_values": "traefik",
 }
@@ -142,4 +143,4 @@ def test_tags_of_the_install_page_are_those_of_the_playbooks():
     (line,) = (line for line in text_of("install.md").splitlines() if "`--tags helm`" in line)
     named = set(re.findall(r"`(?:--tags )?([a-z_]+)`", line))
     assert named <= tags
-    assert tags - named <= {"always", "gpu"}
+    assert tags - named <= {"always", "gpu", "nvidia_driver", "nvidia_device_plugin"}

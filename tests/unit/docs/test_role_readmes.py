@@ -7,7 +7,7 @@ import yaml
 from docs import generate
 
 # Of the cluster or of another role; only the role that owns a variable gives it a default.
-FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir"}
+FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir", "gpu_stack"}
 ROLES = generate.roles()
 
 

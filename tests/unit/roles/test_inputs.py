@@ -162,8 +162,8 @@ NONE_LEFT = {"metadata": {"name": "n"}, "status": {"allocatable": {"nvidia.com/g
 NODES = [
     ([], False, "no nodes"),
     ([PLAIN], False, ""),
-    ([PLAIN], True, "gpu_operator_enabled is false"),
-    ([NONE_LEFT], True, "gpu_operator_enabled is false"),
+    ([PLAIN], True, "gpu_stack is preinstalled"),
+    ([NONE_LEFT], True, "gpu_stack is preinstalled"),
     ([PLAIN, LABELLED], True, ""),
     ([ALLOCATABLE], True, ""),
 ]

@@ -14,12 +14,13 @@ ROLES = sorted(p.name for p in (ROOT / "roles").iterdir() if (p / "meta" / "argu
 CHARTS = {
     "gpu_operator": "gpu-operator",
     "kube_prometheus_stack": "kube-prometheus-stack",
+    "nvidia_device_plugin": "nvidia-device-plugin",
     "prometheus_adapter": "prometheus-adapter",
     "traefik": "traefik",
     "metallb": "metallb",
 }
 # Of the cluster or of another role; the role itself gives them no default.
-FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir"}
+FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir", "gpu_stack"}
 
 
 def load(*parts):
@@ -63,8 +64,13 @@ def test_every_option_is_described(role):
 
 @pytest.mark.parametrize(("role", "chart"), CHARTS.items())
 def test_upstream_knows_every_key_that_a_role_sets(role, chart):
-    values = load("roles", role, "vars", "main.yml")[f"__{role}_values"]
-    assert unknown_keys(values, chart) == []
+    values = {
+        name: value
+        for name, value in load("roles", role, "vars", "main.yml").items()
+        if name.startswith(f"__{role}") and "_values" in name and isinstance(value, dict)
+    }
+    assert values
+    assert [(name, key) for name, value in values.items() for key in unknown_keys(value, chart)] == []
 
 
 @pytest.mark.parametrize(("role", "chart"), CHARTS.items())

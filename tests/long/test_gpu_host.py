@@ -1,0 +1,230 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The nvidia_driver role on a Debian 12 host with a pretended H100 and a signed repository of stub packages.
+
+The tests of the first class build on each other, in the order in which they stand; each of the others has a fresh host.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from tests.gpu_host.host import GpuHost, changed, make_base
+from tests.gpu_host.packages import NEW, NEXT_BRANCH, OLD
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting the host's file system needs root")
+
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    make_base(folder)
+    return folder / "base"
+
+
+@pytest.fixture(scope="module")
+def host(base, tmp_path_factory):
+    return GpuHost(base, tmp_path_factory.mktemp("host"))
+
+
+@pytest.fixture
+def fresh(base, tmp_path):
+    return GpuHost(base, tmp_path)
+
+
+def fine(done):
+    assert done.returncode == 0, done.stdout
+    assert " failed=0 " in done.stdout
+    return done.stdout
+
+
+def said(done):
+    """What a play that failed says, line breaks and indentation taken out."""
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stdout.split())
+
+
+class TestLifeOfADriver:
+    def test_check_mode_tells_what_would_be_done_and_does_nothing(self, host):
+        output = fine(host.play("--check", "--diff", nvidia_driver_version=OLD))
+        assert {"The repositories are known to apt", "It is told what would be installed", "Nouveau is blocked"} <= set(
+            changed(output)
+        )
+        assert host.packages() == {}
+        assert host.shell("ls /etc/apt/sources.list.d /etc/modprobe.d | grep -c nvidia || true").strip() == "0"
+
+    def test_it_is_installed_pinned_and_held(self, host):
+        fine(host.play(nvidia_driver_version=OLD))
+        packages = host.packages()
+        assert packages["nvidia-driver-cuda"] == packages["nvidia-kernel-open-dkms"] == f"{OLD}-1"
+        assert packages["nvidia-container-toolkit"] == "1.20.0-1"
+        held = set(host.shell("apt-mark showhold").split())
+        assert held == set(packages)
+        assert f"\n  Candidate: {OLD}-1" in host.shell("apt-cache policy nvidia-driver-cuda")
+
+    def test_nouveau_is_gone_and_the_node_was_rebooted_once(self, host):
+        assert host.shell("cat /proc/modules").startswith("nvidia ")
+        assert host.shell("cat /var/log/reboots") == "reboot\n"
+        assert OLD in host.shell("nvidia-smi -q -x")
+
+    def test_the_runtime_is_configured_and_the_daemons_are_enabled(self, host):
+        assert "conf.d" in host.shell("cat /etc/containerd/config.toml")
+        enabled = host.shell("ls /etc/systemd/system/multi-user.target.wants")
+        assert "nvidia-persistenced.service" in enabled
+        assert "nvidia-cdi-refresh.path" in enabled
+
+    def test_a_second_run_and_check_mode_change_nothing(self, host):
+        assert changed(fine(host.play(nvidia_driver_version=OLD))) == []
+        assert changed(fine(host.play("--check", "--diff", nvidia_driver_version=OLD))) == []
+
+    def test_another_version_is_an_upgrade_with_a_reboot(self, host):
+        output = fine(host.play(nvidia_driver_version=NEW))
+        assert host.packages()["nvidia-kernel-open-dkms"] == f"{NEW}-1"
+        assert host.shell("cat /var/log/reboots") == "reboot\nreboot\n"
+        assert f"the module loaded is {OLD}, the packages are {NEW}" in " ".join(output.split())
+
+    @pytest.mark.parametrize(
+        "setting", [{"nvidia_driver_version": OLD}, {"nvidia_driver_version": "", "nvidia_driver_branch": 570}]
+    )
+    def test_a_downgrade_is_refused(self, host, setting):
+        before = host.packages()
+        words = said(host.play(**setting))
+        assert "newer than what is wanted" in words
+        assert "nvidia_driver_allow_downgrade" in words
+        assert host.packages() == before
+
+    def test_a_driver_that_is_newer_in_the_repository_is_left_there(self, host):
+        """The branch is pinned: 590 is in the repository, and `upgrade` stays within 580."""
+        fine(host.play(entry="upgrade", nvidia_driver_version=""))
+        assert host.packages()["nvidia-driver-cuda"] == f"{NEW}-1"
+
+    def test_the_next_branch_comes_when_it_is_wanted(self, host):
+        fine(host.play(nvidia_driver_version="", nvidia_driver_branch=590))
+        assert host.packages()["nvidia-driver-cuda"] == f"{NEXT_BRANCH}-1"
+
+    def test_all_of_it_can_be_taken_away(self, host):
+        fine(host.play(entry="uninstall"))
+        assert host.packages() == {}
+        assert (
+            host.shell(
+                "ls /etc/apt/sources.list.d /etc/modprobe.d /etc/apt/preferences.d | grep -c nvidia || true"
+            ).strip()
+            == "0"
+        )
+        assert changed(fine(host.play(entry="uninstall"))) == []
+
+
+def test_what_an_interrupted_run_left_half_installed_is_repaired(fresh):
+    fresh.file("/etc/break-the-build", "")
+    words = said(fresh.play())
+    assert "can be run again as it is" in words
+    assert "nvidia-kernel-open-dkms" in fresh.shell("dpkg --audit")
+    fresh.file("/etc/break-the-build", None)
+    output = fine(fresh.play())
+    assert "Nothing is half installed" in changed(output)
+    assert fresh.shell("dpkg --audit") == ""
+    assert changed(fine(fresh.play())) == []
+
+
+REFUSED = {
+    "repository down": (
+        {"nvidia_driver_repository_url": "file:///nowhere/"},
+        ["nvidia_driver_repository_url is file:///nowhere/", "nvidia_driver_proxy"],
+    ),
+    "key cannot be had": ({"nvidia_driver_repository_key": "file:///nowhere.asc"}, ["nvidia_driver_repository_url"]),
+    "wrong key": ({"nvidia_driver_repository_key": "file:///srv/stranger.asc"}, ["another key", "NO_PUBKEY"]),
+    "no such version": ({"nvidia_driver_version": "580.1.1"}, ["nvidia_driver_version 580.1.1"]),
+}
+
+
+@pytest.mark.parametrize(("variables", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_packages_that_cannot_be_had_are_explained(fresh, variables, words):
+    told = said(fresh.play(**variables))
+    assert [word for word in words if word not in told] == [], told
+    assert fresh.packages() == {}
+
+
+def test_a_disk_that_fills_up_on_the_way_is_named(fresh):
+    """There is room enough by the first look, and none where dpkg unpacks."""
+    mounts = "mkdir -p $root/usr/lib/nvidia && mount -t tmpfs -o size=4k,nr_inodes=1 tmpfs $root/usr/lib/nvidia"
+    told = said(fresh.play(mounts=mounts))
+    assert "No space left" in told
+    assert "A disk is full" in told
+    fine(fresh.play())
+
+
+BEFORE = {
+    "disk full": ({}, {}, "mount -t tmpfs -o size=1m tmpfs $root/var/cache/apt", "disk_space"),
+    "Secure Boot without a key": ({}, {SECURE_BOOT: "secure"}, "", "secure_boot"),
+    "GPU Operator's driver container": ({}, {"/run/nvidia/driver/usr/bin/nvidia-smi": ""}, "", "two_drivers"),
+    "driver by run file, refused": (
+        {"nvidia_driver_existing": "refuse"},
+        {"/usr/bin/nvidia-uninstall": ""},
+        "",
+        "two_drivers",
+    ),
+    "open modules for a V100": (
+        {"nvidia_driver_modules": "open"},
+        {"/sys/bus/pci/devices/0000:00:06.0/device": "0x1db1"},
+        "",
+        "gpu_driver",
+    ),
+    "no GPU": ({}, {"/sys/bus/pci/devices/0000:00:06.0": None}, "", "gpu_hardware"),
+    "another distribution": ({}, {"/etc/os-release": "ID=arch"}, "", "node_system"),
+}
+
+
+@pytest.mark.parametrize(("variables", "files", "mounts", "check"), BEFORE.values(), ids=BEFORE.keys())
+def test_a_pain_is_named_before_anything_is_changed(fresh, variables, files, mounts, check):
+    for name, text in files.items():
+        if text == "secure":
+            fresh.shell(f"mkdir -p $(dirname {name}); printf '\\006\\000\\000\\000\\001' > {name}")
+        else:
+            fresh.file(name, text)
+    done = fresh.play(mounts=mounts, **variables)
+    assert "Nothing was changed on gpu-1" in said(done)
+    assert re.search(rf"failed +{check} +gpu-1 ", done.stdout), done.stdout
+    assert changed(done.stdout) == []
+    assert fresh.packages() == {}
+
+
+def test_secure_boot_with_a_key_that_the_firmware_knows(fresh):
+    fresh.shell(f"mkdir -p $(dirname {SECURE_BOOT}); printf '\\006\\000\\000\\000\\001' > {SECURE_BOOT}")
+    keys = {"nvidia_driver_mok_key": "/root/mok.key", "nvidia_driver_mok_certificate": "/root/mok.der"}
+    told = said(fresh.play(**keys))
+    assert "mokutil --import /root/mok.der" in told
+    assert fresh.packages() == {}
+    fresh.file("/etc/mok", "/root/mok.der is already enrolled")
+    fine(fresh.play(**keys))
+    assert "mok_signing_key=/root/mok.key" in fresh.shell("cat /etc/dkms/framework.conf.d/nvidia-driver.conf")
+
+
+def test_fabric_manager_is_of_the_exact_version(fresh):
+    for name, value in (("vendor", "0x10de"), ("device", "0x22a3"), ("class", "0x068000")):
+        fresh.file(f"/sys/bus/pci/devices/0000:07:00.0/{name}", value)
+    fine(fresh.play(nvidia_driver_version=OLD))
+    assert fresh.packages()["nvidia-fabricmanager"] == f"{OLD}-1"
+    assert "nvidia-fabricmanager" in fresh.shell("apt-mark showhold")
+    assert "nvidia-fabricmanager.service" in fresh.shell("ls /etc/systemd/system/multi-user.target.wants")
+
+
+def test_a_driver_of_a_run_file_stays_and_the_toolkit_comes(fresh):
+    fresh.file("/usr/bin/nvidia-uninstall", "")
+    fine(fresh.play())
+    assert set(fresh.packages()) == {
+        "nvidia-container-toolkit",
+        "nvidia-container-toolkit-base",
+        "libnvidia-container1",
+        "libnvidia-container-tools",
+    }
+
+
+def test_a_reboot_that_is_not_wanted_is_left_to_the_user(fresh):
+    done = fresh.play(nvidia_driver_reboot=False)
+    assert "has to be rebooted: nouveau is loaded" in " ".join(done.stdout.split())
+    assert "nouveau " in fresh.shell("cat /proc/modules")
+    assert fresh.shell("cat /var/log/reboots 2>/dev/null || true") == ""
