@@ -49,6 +49,7 @@ def plan(hardware: Mapping, settings: Mapping) -> dict:
         "fabric_manager": "",
         "toolkit": [],
         "changes": False,
+        "upgrade": False,
         "runtime": runtime_plan(hardware, settings),
     }
     found = refusals(hardware, settings, folder, architecture, generations, kept)
@@ -70,6 +71,7 @@ def plan(hardware: Mapping, settings: Mapping) -> dict:
             if fabric_manager_wanted(hardware, settings):
                 made["fabric_manager"] = rules.fabric_manager_package(folder, branch)
             made["changes"] = driver_changes(hardware, settings, names, branch)
+            made["upgrade"] = is_of_another_branch(hardware, branch)
         if settings["toolkit"]:
             made["toolkit"] = rules.at_version(rules.TOOLKIT, settings["toolkit_version"], folder)
     if made["changes"]:
@@ -113,6 +115,12 @@ def driver_changes(hardware: Mapping, settings: Mapping, names: list[str], branc
     installed = rules.upstream_version(hardware["driver"]["package_version"] or "")
     wanted = rules.upstream_version(str(settings["version"]))
     return installed != wanted if wanted else installed[:1] != (branch,)
+
+
+def is_of_another_branch(hardware: Mapping, branch: int) -> bool:
+    """Whether the packages have to be raised to the newest of a branch: being there is not enough."""
+    installed = rules.upstream_version(hardware["driver"]["package_version"] or "")
+    return bool(installed) and installed[0] != branch
 
 
 def runtime_plan(hardware: Mapping, settings: Mapping) -> dict:

@@ -213,7 +213,10 @@ def test_fabric_manager_is_of_the_exact_version(fresh):
 
 
 def test_a_driver_of_a_run_file_stays_and_the_toolkit_comes(fresh):
+    module = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.1.2  Release Build"
     fresh.file("/usr/bin/nvidia-uninstall", "")
+    fresh.file("/proc/modules", "nvidia 1 0 - Live 0x0")
+    fresh.file("/proc/driver/nvidia/version", module)
     fine(fresh.play())
     assert set(fresh.packages()) == {
         "nvidia-container-toolkit",

@@ -167,6 +167,12 @@ def test_what_changes_the_driver(settings, changes):
     assert plan(DONE, changes, **settings)["changes"]
 
 
+def test_another_branch_is_an_upgrade():
+    assert plan(DONE, branch=590)["upgrade"]
+    assert not plan(DONE)["upgrade"]
+    assert not plan(BARE)["upgrade"]
+
+
 REFUSALS = {
     "an unknown distribution": (BARE, system("fedora", "41"), {}, "node_system", "fedora 41"),
     "an unknown architecture": (BARE, system("debian", "12", "riscv64"), {}, "node_system", "riscv64"),
