@@ -264,7 +264,7 @@ def capacity_of(levels: Sequence[Level], most: int) -> Capacity:
     sure_fail = [
         level.streams for level in levels if not level.passed and level.judgement.sure and level.streams > streams
     ]
-    over = [level.throughput for level in levels if not level.passed and level.throughput < 0.97 * level.streams]
+    over = [level.throughput for level in levels if not level.passed and 0 < level.throughput < 0.97 * level.streams]
     return Capacity(
         streams,
         max(sure_pass, default=0),

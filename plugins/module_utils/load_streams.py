@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure
@@ -121,18 +122,15 @@ async def run_stream(
     clock = asyncio.get_running_loop().time
     auth = connection(endpoint, host, tls)
     call, pod = None, ""
+    requests = Requests(config, chunks, start, measure, clock)
     try:
-        call = riva.client.ASRService(auth).stub.StreamingRecognize(timeout=timeout)
-        sender = asyncio.create_task(_send(call, config, chunks, start, measure, clock))
-        try:
-            async for response in call:
-                now = clock()
-                pod = pod or dict(await call.initial_metadata()).get(POD_HEADER, "")
-                if response.results:
-                    measure.received(now, max(result.audio_processed for result in response.results))
-        finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+        # An iterator, not write(): that one may overwrite the status of a stream that was refused meanwhile.
+        call = riva.client.ASRService(auth).stub.StreamingRecognize(requests.all(), timeout=timeout)
+        async for response in call:
+            now = clock()
+            pod = pod or dict(await call.initial_metadata()).get(POD_HEADER, "")
+            if response.results:
+                measure.received(now, max(result.audio_processed for result in response.results))
     except grpc.aio.AioRpcError as error:
         code = error.code().name
         refused = code == REFUSAL and not measure.results
@@ -144,20 +142,33 @@ async def run_stream(
             call.cancel()
         return Outcome(STOPPED, pod=pod)
     finally:
+        requests.over = True
         await auth.channel.close()
     return replace(judge(measure), pod=pod)
 
 
-async def _send(call, config, chunks: list[bytes], start: float, measure: StreamMeasure, clock) -> None:
-    await call.write(riva_asr_pb2.StreamingRecognizeRequest(streaming_config=config))
-    for number, chunk in enumerate(chunks):
-        due = chunk_deadline(start, number, measure.chunk_seconds)
-        wait = due - clock()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        measure.sent(due, clock())
-        await call.write(riva_asr_pb2.StreamingRecognizeRequest(audio_content=chunk))
-    await call.done_writing()
+@dataclass
+class Requests:
+    """The messages of one stream: its configuration, then each chunk when it is due, until the stream is over."""
+
+    config: object
+    chunks: list[bytes]
+    start: float
+    measure: StreamMeasure
+    clock: Callable[[], float]
+    over: bool = False
+
+    async def all(self):
+        yield riva_asr_pb2.StreamingRecognizeRequest(streaming_config=self.config)
+        for number, chunk in enumerate(self.chunks):
+            due = chunk_deadline(self.start, number, self.measure.chunk_seconds)
+            wait = due - self.clock()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            if self.over:
+                return
+            self.measure.sent(due, self.clock())
+            yield riva_asr_pb2.StreamingRecognizeRequest(audio_content=chunk)
 
 
 def judge(measure: StreamMeasure) -> Outcome:

@@ -200,6 +200,7 @@ TEMPLATE = """\
 <title>Calibration of {{ r.service }}</title>
 <style>
 {{ style | safe }}
+.levels th, .levels td { padding: .3rem .4rem; }
 pre { overflow-x: auto; border: 1px solid var(--grid); padding: .7rem .9rem; font-size: .9rem; }
 </style>
 </head>
@@ -237,18 +238,18 @@ For {{ r.peak.peak_streams }} streams at the peak and {{ r.peak.base_streams }} 
 </dl>
 
 <h2>Levels, in the order in which they were held</h2>
-<div class="scroll"><table>
-<thead><tr><th>Streams</th><th class="text">Result</th><th>Late (%)</th><th>… from</th><th>… to</th><th>p50</th>
-<th>p95</th><th>p99 (ms)</th><th>Served</th><th>Queue (ms)</th><th>Seconds</th><th class="text">Reason</th></tr></thead>
+<div class="scroll"><table class="levels">
+<thead><tr><th>Streams</th><th class="text">Result</th><th>Late (%)</th><th>… bounds</th><th>p50</th><th>p95</th>
+<th>p99 (ms)</th><th>Served</th><th>Queue (ms)</th><th>Seconds</th><th class="text">Reason</th></tr></thead>
 <tbody>
 {% for level in r.levels %}
 {% set at = "levels.%d." % loop.index0 %}
 <tr><td data-figure="{{ at }}streams">{{ level.streams }}</td>
-<td class="text">{{ "✓" if level.judgement.state == "passed" else "✗" }} {{ level.judgement.state }}
-{{- ", confirmed" if level.confirmed and level.judgement.state == "passed" }}</td>
+<td class="text">{{ "✓" if level.judgement.state == "passed" else "✗" }}
+{{ "confirmed" if level.confirmed and level.judgement.state == "passed" else level.judgement.state }}</td>
 <td data-figure="{{ at }}judgement.late_percent">{{ shown(level.judgement.late_percent) }}</td>
-<td data-figure="{{ at }}judgement.low_percent">{{ shown(level.judgement.low_percent) }}</td>
-<td data-figure="{{ at }}judgement.high_percent">{{ shown(level.judgement.high_percent) }}</td>
+<td><span data-figure="{{ at }}judgement.low_percent">{{ shown(level.judgement.low_percent) }}</span> to
+<span data-figure="{{ at }}judgement.high_percent">{{ shown(level.judgement.high_percent) }}</span></td>
 {% for name in ("p50", "p95", "p99") %}
 <td data-figure="{{ at }}latency_ms.{{ name }}">{{ shown(level.latency_ms[name]) }}</td>
 {% endfor %}
