@@ -1,0 +1,251 @@
+"""What the way in holds: long streams, many at once, dead pods, updates under load, bad clients. See docs/way-in.md.
+
+`RECORD=file` adds each figure to a file, one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections import Counter
+
+import pytest
+
+from tests.integration.way_in import (
+    Outcome,
+    Service,
+    Traffic,
+    address_of,
+    aio_channel,
+    at_once,
+    call_code,
+    kill,
+    lost,
+    memory_mib,
+    stream,
+    traefik_pods,
+    way_of,
+)
+
+
+def record(what: str, **figures) -> None:
+    line = json.dumps({"what": what, **figures})
+    print(line)
+    if file := os.environ.get("RECORD"):
+        with open(file, "a") as out:
+            out.write(line + "\n")
+
+
+@pytest.fixture(scope="module")
+def service(installed, tmp_path_factory):
+    """Three pods of a small speech service; each stream's answer names its pod."""
+    made = Service(installed)
+    made.install(tmp_path_factory.mktemp("way"), streams={"limit": 1000})
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def plain(installed, tmp_path_factory):
+    """The same without HAProxy in its pods: what Traefik talks to is the server itself."""
+    made = Service(installed, "plain")
+    # A hung pod fails no call, it keeps it: the readiness probe alone tells. docs/way-in.md has the chart's slower default.
+    quick = {"periodSeconds": 1, "timeoutSeconds": 1}
+    made.install(tmp_path_factory.mktemp("plain"), probes=quick)
+    yield made
+    made.remove()
+
+
+def test_long_streams_half_of_them_silent(service):
+    """70 s and 150 s at the same time: nothing on the way ends them."""
+    address = address_of(service.lab)
+
+    async def both():
+        opened = aio_channel(address, service.host)
+        try:
+            return await asyncio.gather(*(stream(opened, Outcome(seconds)) for seconds in (70, 70, 150, 150)))
+        finally:
+            await opened.close()
+
+    outcomes = asyncio.run(both())
+    record("long streams", seconds=[one.seconds for one in outcomes], taken=[one.taken for one in outcomes])
+    assert lost(outcomes) == []
+
+
+@pytest.mark.parametrize("connections", [1, 300])
+def test_300_streams_at_once(service, connections):
+    outcomes = asyncio.run(at_once(address_of(service.lab), service.host, 300, 20, connections))
+    slowest = max(one.opened_after for one in outcomes)
+    record(
+        "300 streams", connections=connections, whole=sum(one.whole for one in outcomes), first_answer=round(slowest, 2)
+    )
+    assert lost(outcomes) == []
+    # None waited for another one's end.
+    assert slowest < 15
+
+
+def test_spread_over_three_pods(service):
+    """Active streams of each pod, looked at each second for a minute once the coming and going is steady."""
+    ratios = []
+
+    async def watch(traffic: Traffic) -> None:
+        await asyncio.sleep(25)
+        for _ in range(60):
+            await asyncio.sleep(1)
+            active = traffic.active()
+            assert len(active) == 3
+            ratios.append(max(active.values()) * 3 / sum(active.values()))
+
+    traffic = Traffic(address_of(service.lab), service.host, streams=90, seconds=20)
+    outcomes = asyncio.run(traffic.during(watch))
+    mean = sum(ratios) / len(ratios)
+    record("spread", streams=len(outcomes), mean=round(mean, 3), worst=round(max(ratios), 3))
+    assert lost(outcomes) == []
+    assert mean <= 1.10
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_one_of_three_pods_dies(plain, end):
+    """60 new calls after it, two a second; a call has 5 s."""
+    address = address_of(plain.lab)
+    victim = plain.pods()[0]
+
+    async def calls():
+        kill(victim, "standins.riva", end)
+        outcomes = []
+
+        async def one(number):
+            opened = aio_channel(address, plain.host)
+            try:
+                await asyncio.sleep(number / 2)
+                outcomes.append(await stream(opened, Outcome(3), patience=2))
+            finally:
+                await opened.close()
+
+        await asyncio.gather(*(one(number) for number in range(60)))
+        return outcomes
+
+    try:
+        outcomes = asyncio.run(calls())
+    finally:
+        if end == signal.SIGSTOP:
+            kill(victim, "standins.riva", signal.SIGCONT)
+    failed = lost(outcomes)
+    record("a pod dies", how=end.name, failed=len(failed), of=len(outcomes), why=Counter(failed))
+    plain.kubectl("rollout", "status", "deployment/plain", "--timeout=120s")
+    assert len(failed) <= 2, failed
+
+
+async def command(*words: str) -> None:
+    process = await asyncio.create_subprocess_exec(*words, stdout=-3, stderr=-3)
+    assert await process.wait() == 0, words
+
+
+def kubectl_of(lab):
+    from pathlib import Path
+
+    return (str(Path.home() / ".cache/speechops-lab/bin/kubectl"), f"--kubeconfig={lab.kubeconfig}")
+
+
+def under_load(service, name, *steps):
+    """At least 500 streams while the steps run one after another."""
+
+    async def work(traffic: Traffic) -> None:
+        kubectl = kubectl_of(service.lab)
+        await asyncio.sleep(20)
+        for step in steps:
+            await command(*kubectl, *step)
+        while len(traffic.outcomes) < 500:
+            await asyncio.sleep(1)
+
+    traffic = Traffic(address_of(service.lab), service.host, streams=120, seconds=20)
+    outcomes = asyncio.run(traffic.during(work))
+    failed = lost(outcomes)
+    record(name, streams=len(outcomes), lost=len(failed), why=Counter(failed))
+    assert len(outcomes) >= 500
+    assert failed == []
+
+
+def test_rolling_update_and_scale_down_under_load(service):
+    deployment = f"deployment/{service.name}"
+    status = ("rollout", "status", deployment, "-n", "riva", "--timeout=200s")
+    under_load(
+        service,
+        "Riva: rolling update, then three pods to two, to three",
+        ("rollout", "restart", deployment, "-n", "riva"),
+        status,
+        ("scale", deployment, "--replicas=2", "-n", "riva"),
+        status,
+        ("scale", deployment, "--replicas=3", "-n", "riva"),
+        status,
+    )
+
+
+def test_traefiks_update_under_load(service):
+    status = ("rollout", "status", "deployment/traefik", "-n", "traefik", "--timeout=200s")
+    restart = ("rollout", "restart", "deployment/traefik", "-n", "traefik")
+    under_load(service, "Traefik: two updates", restart, status, restart, status)
+
+
+def test_many_connections_that_say_nothing(service):
+    """10,000 half-open connections from one source: others are served, and the memory that they take is known."""
+    lab = service.lab
+    host, port = address_of(lab).rsplit(":", 1)
+    (pod,) = traefik_pods(lab)
+    before = memory_mib(pod)
+    idle = []
+    try:
+        for _ in range(10_000):
+            idle.append(socket.create_connection((host, int(port)), timeout=5))
+        time.sleep(2)
+        outcomes = asyncio.run(at_once(f"{host}:{port}", service.host, 30, 5, 30))
+        during = memory_mib(pod)
+    finally:
+        for one in idle:
+            one.close()
+    record(
+        "10,000 silent connections",
+        before_mib=round(before),
+        during_mib=round(during),
+        whole=sum(o.whole for o in outcomes),
+    )
+    assert lost(outcomes) == []
+    assert during - before < 400
+    assert traefik_pods(lab)[0]["metadata"]["name"] == pod["metadata"]["name"]
+
+
+def test_bad_calls_among_good_ones(service):
+    """Wrong host, and metadata that is too large: refused clearly, while streams go on."""
+    lab = service.lab
+    rule = ("patch", "ingressroute/riva-asr", "--type=json", "-p")
+    path = "/spec/routes/0/match"
+    # The installed service takes any host name otherwise.
+    service.kubectl(*rule, json.dumps([{"op": "replace", "path": path, "value": "Host(`asr.example.com`)"}]))
+    try:
+        bad_calls(lab, service)
+    finally:
+        service.kubectl(*rule, json.dumps([{"op": "replace", "path": path, "value": "PathPrefix(`/`)"}]))
+
+
+def bad_calls(lab, service):
+
+    async def bad(_traffic: Traffic) -> None:
+        await asyncio.sleep(3)
+        codes = await asyncio.to_thread(
+            lambda: (
+                call_code(way_of(lab, "nobody.example.com")),
+                call_code(way_of(lab, service.host), metadata=(("x-large", "x" * 100_000),)),
+                call_code(way_of(lab, service.host)),
+            )
+        )
+        record("bad calls", wrong_host=codes[0], large_metadata=codes[1], good=codes[2])
+        assert codes[0] == "UNIMPLEMENTED"
+        assert codes[1] not in ("OK", "DEADLINE_EXCEEDED")
+        assert codes[2] == "OK"
+
+    outcomes = asyncio.run(Traffic(address_of(lab), service.host, streams=10, seconds=5).during(bad))
+    assert lost(outcomes) == []
