@@ -286,3 +286,15 @@ def call_code(way: Way, metadata=(), seconds: float = 5) -> str:
         except grpc.RpcError as error:
             return error.code().name
         return "OK"
+
+
+def load_balancer(lab) -> int:
+    """The process that gives addresses in this lab."""
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_text() if folder.name.isdigit() else ""
+        except OSError:
+            continue
+        if "lab.load_balancer" in words and lab.kubeconfig.rsplit("/", 1)[0] in words:
+            return int(folder.name)
+    raise LookupError("the lab has no load balancer")

@@ -53,7 +53,7 @@ def service(installed, tmp_path_factory):
 def plain(installed, tmp_path_factory):
     """The same without HAProxy in its pods: what Traefik talks to is the server itself."""
     made = Service(installed, "plain")
-    # A hung pod fails no call, it keeps it: the readiness probe alone tells. docs/way-in.md has the chart's slower default.
+    # A hung pod fails no call, it keeps it: the readiness probe alone tells. The chart's own is slower.
     quick = {"periodSeconds": 1, "timeoutSeconds": 1}
     made.install(tmp_path_factory.mktemp("plain"), probes=quick)
     yield made
