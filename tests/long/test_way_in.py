@@ -223,12 +223,13 @@ def test_bad_calls_among_good_ones(service):
     lab = service.lab
     rule = ("patch", "ingressroute/riva-asr", "--type=json", "-p")
     path = "/spec/routes/0/match"
+    before = lab.get("ingressroute", "riva-asr", "-n", "riva")["spec"]["routes"][0]["match"]
     # The installed service takes any host name otherwise.
     service.kubectl(*rule, json.dumps([{"op": "replace", "path": path, "value": "Host(`asr.example.com`)"}]))
     try:
         bad_calls(lab, service)
     finally:
-        service.kubectl(*rule, json.dumps([{"op": "replace", "path": path, "value": "PathPrefix(`/`)"}]))
+        service.kubectl(*rule, json.dumps([{"op": "replace", "path": path, "value": before}]))
 
 
 def bad_calls(lab, service):

@@ -156,17 +156,18 @@ def test_route():
     assert rendered()["IngressRoute"]["apiVersion"] == "traefik.io/v1alpha1"
     assert spec["entryPoints"] == ["riva-grpc"]
     (rule,) = spec["routes"]
-    assert rule["match"] == "PathPrefix(`/`)"
+    assert rule["match"].startswith("PathPrefix(`/`) && HeaderRegexp(")
     assert (rule["services"][0]["scheme"], rule["services"][0]["strategy"]) == ("h2c", "p2c")
     named = rendered(route={"host": "asr.example.com"})["IngressRoute"]["spec"]["routes"][0]
-    assert named["match"] == "Host(`asr.example.com`)"
+    assert named["match"].startswith("Host(`asr.example.com`) && ")
 
 
+GRPC = " && HeaderRegexp(`Content-Type`, `^application/grpc`)"
 RULES = [
-    ({}, "PathPrefix(`/`)"),
-    ({"host": "a.b"}, "Host(`a.b`)"),
-    ({"header": {"name": "x-service", "value": "asr"}}, "Header(`x-service`, `asr`)"),
-    ({"host": "a.b", "header": {"name": "x", "value": "1"}}, "Host(`a.b`) && Header(`x`, `1`)"),
+    ({}, f"PathPrefix(`/`){GRPC}"),
+    ({"host": "a.b"}, f"Host(`a.b`){GRPC}"),
+    ({"header": {"name": "x-service", "value": "asr"}}, f"Header(`x-service`, `asr`){GRPC}"),
+    ({"host": "a.b", "header": {"name": "x", "value": "1"}}, f"Host(`a.b`) && Header(`x`, `1`){GRPC}"),
     ({"host": "a.b", "match": "HostRegexp(`.+`)"}, "HostRegexp(`.+`)"),
 ]
 

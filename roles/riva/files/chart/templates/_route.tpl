@@ -1,11 +1,13 @@
-{{- /* The rule of the route: what is given whole, else host name and header, else any call. */}}
+{{- /* The rule of the route: what is given whole, else gRPC calls by host name and header, or any. */}}
 {{- define "riva.routeRule" -}}
 {{- $parts := list -}}
 {{- with .Values.route.host }}{{- $parts = append $parts (printf "Host(`%s`)" .) -}}{{- end -}}
 {{- with .Values.route.header }}
 {{- if .name }}{{- $parts = append $parts (printf "Header(`%s`, `%s`)" .name .value) -}}{{- end -}}
 {{- end -}}
-{{- .Values.route.match | default (join " && " $parts) | default "PathPrefix(`/`)" -}}
+{{- /* What is no gRPC gets 404 at once: a speech server would leave it waiting. */}}
+{{- $parts = append ($parts | default (list "PathPrefix(`/`)")) "HeaderRegexp(`Content-Type`, `^application/grpc`)" -}}
+{{- .Values.route.match | default (join " && " $parts) -}}
 {{- end -}}
 
 {{- /* A list of {name, spec}: cheap refusals first, the question to the token check last. */}}
