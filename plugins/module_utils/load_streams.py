@@ -30,6 +30,9 @@ CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries"
 FINISHED, FAILED, STOPPED, REFUSED = "finished", "failed", "stopped", "refused"
 # How a full service says no. A stream that ends so after its first result was not refused but cut.
 REFUSAL = "RESOURCE_EXHAUSTED"
+# What gRPC's client for Python says where a message met a stream that the server had just ended: the status is lost. A
+# connection that breaks is UNAVAILABLE, so before the first result this was a refusal.
+STATUS_LOST = ("INTERNAL", "Internal error from Core")
 # A header of the answer in which the server names its pod, where it does.
 POD_HEADER = "x-pod"
 
@@ -124,7 +127,6 @@ async def run_stream(
     call, pod = None, ""
     requests = Requests(config, chunks, start, measure, clock)
     try:
-        # An iterator, not write(): that one may overwrite the status of a stream that was refused meanwhile.
         call = riva.client.ASRService(auth).stub.StreamingRecognize(requests.all(), timeout=timeout)
         async for response in call:
             now = clock()
@@ -132,9 +134,8 @@ async def run_stream(
             if response.results:
                 measure.received(now, max(result.audio_processed for result in response.results))
     except grpc.aio.AioRpcError as error:
-        code = error.code().name
-        refused = code == REFUSAL and not measure.results
-        return Outcome(REFUSED if refused else FAILED, code, error.details() or "", pod)
+        code, details = error.code().name, error.details() or ""
+        return Outcome(ended_as(code, details, measure.results), code, details, pod)
     except Exception as error:  # whatever went wrong, the stream failed, and that is written down
         return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}", pod)
     except asyncio.CancelledError:
@@ -169,6 +170,12 @@ class Requests:
                 return
             self.measure.sent(due, self.clock())
             yield riva_asr_pb2.StreamingRecognizeRequest(audio_content=chunk)
+
+
+def ended_as(code: str, details: str, results: int) -> str:
+    """Say whether a stream that ended with an error was refused or failed. *results* came before."""
+    refused = code == REFUSAL or (code, details) == STATUS_LOST
+    return REFUSED if refused and not results else FAILED
 
 
 def judge(measure: StreamMeasure) -> Outcome:

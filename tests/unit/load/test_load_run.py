@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import read_audio
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder, is_at_rest
-from ansible_collections.speechops.riva.plugins.module_utils.load_streams import EndpointSilent, ask_server
+from ansible_collections.speechops.riva.plugins.module_utils.load_streams import EndpointSilent, ask_server, ended_as
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import read_records, write_report
 from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
@@ -165,6 +165,22 @@ def test_a_refused_stream_is_no_failed_one(tmp_path, tone):
     assert summary["streams"]["errors"] == {"RESOURCE_EXHAUSTED": summary["streams"]["refused"]}
     refused = sum(r["chunks"] for r in records if r["kind"] == "stream" and r["state"] == "refused")
     assert summary["bad_service"]["refused"] == refused > 0
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "results", "state"),
+    [
+        ("RESOURCE_EXHAUSTED", "this pod is full", 0, "refused"),
+        ("RESOURCE_EXHAUSTED", "this pod is full", 1, "failed"),
+        # gRPC's client lost the status: a chunk was under way when the refusal came.
+        ("INTERNAL", "Internal error from Core", 0, "refused"),
+        ("INTERNAL", "Internal error from Core", 3, "failed"),
+        ("INTERNAL", "the GPU is gone", 0, "failed"),
+        ("UNAVAILABLE", "connection reset", 0, "failed"),
+    ],
+)
+def test_what_counts_as_refused(code, details, results, state):
+    assert ended_as(code, details, results) == state
 
 
 def test_each_call_of_a_trace_is_made_once_when_it_is_due(tmp_path, tone):
