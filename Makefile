@@ -7,6 +7,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
+# Two at a time; tests that share a lab stay together.
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 200, "ramp": 120}]
 
 .PHONY: bench bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
@@ -50,15 +52,15 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint
 	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
 
 unit: setup-tests  ## unit tests
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit
 
 integration: setup-tests  ## tests on a fresh lab named `test`, beside any other lab
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration
 
 test: lint  ## all checks, unit and integration tests
 	@# First, or the tests that ask promtool would be skipped where nothing is cached yet.
 	$(BIN)/python -m lab prepare
-	$(BIN)/pytest tests/unit tests/integration
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit tests/integration
 
 test-long: setup-tests  ## the tests that take too long for `make test`: long streams, faults, kills
 	$(BIN)/pytest tests/long

@@ -104,8 +104,7 @@ def main() -> int:
             return 0
         lab = Lab(arguments.name)
         if arguments.command == "prepare":
-            cluster.provide_programs(lab)
-            cluster.stage_charts(lab)
+            cluster.prepare(lab)
         elif arguments.command == "down":
             cluster.down(lab)
         elif arguments.command == "kubeconfig":

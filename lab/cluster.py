@@ -11,7 +11,7 @@ import string
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,16 +32,21 @@ class LabError(RuntimeError):
 
 
 @contextmanager
-def locked(lab: Lab) -> Iterator[None]:
-    """Let one command at a time change a lab."""
-    lab.state_folder.mkdir(parents=True, exist_ok=True)
-    with open(lab.state_folder / f".{lab.name}.lock", "w") as lock:
+def one_at_a_time(file: Path, what: str) -> Iterator[None]:
+    """Wait until no other command holds this file; ``what`` is in the words of the line that says so."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another command works on lab {lab.name}; waiting for it")
+            say(f"another command works on {what}; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def locked(lab: Lab) -> AbstractContextManager[None]:
+    """Let one command at a time change a lab."""
+    return one_at_a_time(lab.state_folder / f".{lab.name}.lock", f"lab {lab.name}")
 
 
 def saved(lab: Lab) -> Lab | None:
@@ -237,17 +242,17 @@ def wait_until_ready(lab: Lab, imports: dict[str, subprocess.Popen], timeout: fl
         wait_for("cluster DNS", dns, timeout)
 
 
-def provide_programs(lab: Lab) -> list[Path]:
-    """Everything that can be made before a cluster runs: programs, images, charts. Returns the image archives."""
-    binaries.provide_all(lab.binaries)
-    return images.provide_all(lab.binaries, lab.cache_folder / "images")
+def prepare(lab: Lab) -> list[Path]:
+    """Everything that can be made before a cluster runs, and that all labs share: programs, images, charts.
 
-
-def stage_charts(lab: Lab) -> Path:
-    """Put the lab's charts, with upstream's CRDs, where the inventory finds them."""
-    destination = lab.cache_folder / "charts"
-    stage(destination, binaries.module_sources(lab.binaries, GO_MODULES))
-    return destination
+    Returns the image archives.
+    """
+    with one_at_a_time(lab.cache_folder / ".lock", "programs, images and charts"):
+        binaries.provide_all(lab.binaries)
+        archives = images.provide_all(lab.binaries, lab.cache_folder / "images")
+        # With upstream's CRDs, where the inventory finds them.
+        stage(lab.cache_folder / "charts", binaries.module_sources(lab.binaries, GO_MODULES))
+    return archives
 
 
 def up(lab: Lab, timeout: float = 300) -> None:
@@ -256,8 +261,7 @@ def up(lab: Lab, timeout: float = 300) -> None:
     if known and known.network != lab.network:
         raise SettingError(f"lab {lab.name} runs with --network {known.network}: `down` it before you change that")
     preconditions.check(lab)
-    archives = provide_programs(lab)
-    stage_charts(lab)
+    archives = prepare(lab)
     with locked(lab):
         save(lab)
         certificates.make_all(lab)

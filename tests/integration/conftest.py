@@ -11,10 +11,31 @@ import pytest
 from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab, traces
 
+# What wants a lab as it comes, then what is installed on it, and at last what takes it away again.
+IN_ORDER = ("test_lab.py", "test_lab_life.py", "test_lab_tools.py", "test_site.py")
+LAST = "test_uninstall.py"
+# Side by side (pytest -n 2 --dist loadgroup), those of a group run one after the other, on a lab of their own.
+GROUPS = {
+    "test_lab_life.py": "life",
+    "test_lab_tools.py": "life",
+    "test_validators_on_a_bad_day.py": "faults",
+    "test_verify.py": "chain",
+    "test_verify_broken_chain.py": "chain",
+    "test_verify_broken_nodes.py": "chain",
+}
+
 
 def pytest_collection_modifyitems(items):
-    """What removes everything from the lab comes after all that needs it."""
-    items.sort(key=lambda item: item.path.name == "test_uninstall.py")
+    """The order of the files, and what may run beside what."""
+    here = [item for item in items if item.path.parent == Path(__file__).parent]
+
+    def place(item) -> int:
+        name = item.path.name
+        return IN_ORDER.index(name) if name in IN_ORDER else len(IN_ORDER) + (name == LAST)
+
+    items[:] = [item for item in items if item not in here] + sorted(here, key=place)
+    for item in here:
+        item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.name, "site")))
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +47,14 @@ def lab():
     if name := os.environ.get("USE_LAB"):
         yield RunningLab(name, json.loads(Path(f"/var/lib/speechops-lab/{name}/lab.json").read_text())["network"])
         return
-    fresh = RunningLab("test", "10.89.0.0/22")
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    fresh = RunningLab(f"beside{worker}" if worker else "test", f"10.{89 - 4 * worker}.0.0/22")
     fresh.command("down")
     fresh.up()
     yield fresh
     if not os.environ.get("KEEP_LAB"):
         fresh.command("down")
-        assert traces("test") == []
+        assert traces(fresh.name) == []
 
 
 @pytest.fixture(scope="session")
