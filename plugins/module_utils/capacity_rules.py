@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import gpus_per_pod
-from ansible_collections.speechops.riva.plugins.module_utils.service_streams import COUNTED, UNSEEN, Streams
+from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import gpus_per_pod, pod_facts
+from ansible_collections.speechops.riva.plugins.module_utils.service_streams import COUNTED, UNSEEN, Streams, serving
 
 ROOM, TIGHT, FULL, UNKNOWN = "room", "nearly full", "full", "unknown"
 # From here on, of all that a service can ever carry, somebody should know.
@@ -58,7 +58,8 @@ def service_row(
     reachable = min(most, there - waiting + fitting)
     seen = streams.source != UNSEEN
     used = round(sum(streams.in_flight.values()), 1) if seen else None
-    now = each * ready if each else None
+    names = [pod["metadata"]["name"] for pod in pods if pod_facts(pod)["ready"]]
+    now = each * serving(names, streams.in_flight, streams.limits) if each else None
     at_most = each * reachable if each else None
     return {
         "name": name,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import of_kind, percentile
+from ansible_collections.speechops.riva.plugins.module_utils.service_streams import serving
 
 try:
     import matplotlib
@@ -99,9 +100,16 @@ def marks(summary: dict, records: list[dict]) -> list[dict]:
 
 
 def capacity_over_time(summary: dict, records: list[dict]) -> list[dict]:
-    """Return what the ready pods can carry over time; nothing where no calibrated capacity of a pod is known."""
+    """Return what the pods that serve can carry over time; nothing where no calibrated capacity of a pod is known."""
     limit = summary["capacity"]["streams_per_pod"]
-    return [{"t": s["t"], "streams": s["ready"] * limit} for s in of_kind(records, "cluster")] if limit else []
+    if not limit:
+        return []
+    found = []
+    for sample in of_kind(records, "cluster"):
+        names = [pod["name"] for pod in sample["pods"] if pod["ready"] and not pod["leaving"]]
+        pods = serving(names, sample.get("streams", {}), sample.get("limits", {}))
+        found.append({"t": sample["t"], "streams": limit * pods})
+    return found
 
 
 def draw(summary: dict, records: list[dict]) -> dict[str, str]:

@@ -11,7 +11,7 @@ one inference request. At saturation the throughput is capped, and so is the est
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ansible_collections.speechops.riva.plugins.module_utils.custom_metrics import samples_of
@@ -60,6 +60,14 @@ class Streams:
     source: str
     in_flight: dict[str, float]
     limits: dict[str, float]
+
+
+def serving(ready: Collection[str], in_flight: Mapping[str, float], limits: Mapping[str, float]) -> int:
+    """Return how many pods serve: those that are ready, and full ones, which turn unready and go on.
+
+    A pod that loads its models has a limit already, and neither.
+    """
+    return len({*ready, *(pod for pod in limits if in_flight.get(pod, 0) > 0)})
 
 
 def read_streams(ask: Callable[[str], dict], namespace: str, service: str, chunk_ms: float = CHUNK_MS) -> Streams:

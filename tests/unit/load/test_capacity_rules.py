@@ -35,8 +35,13 @@ def pods(*phases):
     return [{"metadata": {"name": f"p{n}"}, "status": {"phase": phase}} for n, phase in enumerate(phases)]
 
 
+def ready_pod(name):
+    conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-20T10:00:00Z"}]
+    return {"metadata": {"name": name}, "status": {"phase": "Running", "conditions": conditions}}
+
+
 def row(streams=COUNTED, calibrated=None, fitting=2, the_hpa=None, **changed):
-    there = changed.pop("pods", pods("Running", "Running"))
+    there = changed.pop("pods", [ready_pod("a"), ready_pod("b")][: changed.get("ready", 2)])
     return service_row("riva", "riva-asr", the_hpa or hpa(), deployment(**changed), there, streams, calibrated, fitting)
 
 
@@ -78,7 +83,10 @@ def test_a_service_with_a_limit():
         # A pod that is over holds nothing.
         ({"fitting": 0, "pods": pods("Running", "Running", "Failed")}, {"carries_at_most": 40}),
         ({"fitting": 9}, {"carries_at_most": 80}),
-        ({"ready": 0}, {"carries_now": 0, "used_percent": None}),
+        # Both pods are full, and so unready; they carry what they carry.
+        ({"ready": 0}, {"carries_now": 40, "used_percent": 47.5}),
+        # One still loads its models: it has a limit, and nothing to serve with.
+        ({"ready": 1, "streams": Streams("counted", {"a": 12, "b": 0}, {"a": 20, "b": 20})}, {"carries_now": 20}),
     ],
 )
 def test_what_is_known_and_what_is_not(arguments, expected):
@@ -144,7 +152,7 @@ class FakeCluster:
             raise speech_capacity.NotFound("gone")
         if "horizontalpodautoscalers" in path:
             return hpa(desired=1)
-        return deployment(ready=1) if "deployments" in path else {"items": pods("Running")}
+        return deployment(ready=1) if "deployments" in path else {"items": [ready_pod("a")]}
 
     def list_all(self, path, project, query=None, fields=None):
         if path.endswith("nodes"):
