@@ -61,6 +61,7 @@ class ActionModule(ActionBase):
                 if name.endswith("_chart_ref") and isinstance(value, str) and name not in inputs.unused_charts(stack)
             },
             "gpus_expected_now": stack == "preinstalled",
+            "adapter_namespace": variables.get("prometheus_adapter_namespace", "monitoring"),
             "gpus_needed": scaling_plan.gpus_needed(services, calibration),
         }
         answer = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)

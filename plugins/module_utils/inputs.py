@@ -240,6 +240,22 @@ def check_kubernetes(version):
     return [finding("cluster", f"Kubernetes is {version}", f"Upgrade the cluster to Kubernetes {oldest} or newer.")]
 
 
+def check_external_metrics(apiservice, namespace):
+    """A finding where somebody else serves the external metrics; apiservice is None where nobody does."""
+    service = ((apiservice or {}).get("spec") or {}).get("service") or {}
+    if not service or service.get("namespace") == namespace:
+        return []
+    owner = "{}/{}".format(service.get("namespace"), service.get("name"))
+    return [
+        finding(
+            "prometheus_adapter_namespace",
+            f"external.metrics.k8s.io belongs to {owner}, but the demand for streams comes from prometheus-adapter",
+            "Remove the other owner (KEDA takes this API too). If it is the adapter itself, set "
+            f"prometheus_adapter_namespace to {service.get('namespace')}.",
+        )
+    ]
+
+
 def node_facts(node):
     """What the check of the nodes needs of one node."""
     labels = (node.get("metadata") or {}).get("labels") or {}

@@ -41,6 +41,12 @@ options:
     type: list
     elements: raw
     default: []
+  adapter_namespace:
+    description:
+      - Namespace of prometheus-adapter; set from C(prometheus_adapter_namespace). C(external.metrics.k8s.io) must not
+        belong to anything elsewhere.
+    type: str
+    default: monitoring
   timeout:
     description: Seconds that the apiserver has for its answers.
     type: int
@@ -79,7 +85,9 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
     DeadlineExceeded,
+    Forbidden,
     KubeconfigError,
+    NotFound,
     Unreachable,
     auth_argument_spec,
     connect,
@@ -114,6 +122,14 @@ def api_finding(error):
     return inputs.finding("cluster_kubeconfig", str(error), remedy)
 
 
+def external_metrics(cluster):
+    """The APIService of the external metrics; None where there is none, or it can't be seen."""
+    try:
+        return cluster.get("/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io")
+    except (NotFound, Forbidden):
+        return None
+
+
 def main():
     spec = auth_argument_spec()
     spec.update(
@@ -121,6 +137,7 @@ def main():
         charts={"type": "dict", "default": {}},
         gpus_expected_now={"type": "bool", "default": False},
         gpus_needed={"type": "list", "elements": "raw", "default": []},
+        adapter_namespace={"type": "str", "default": "monitoring"},
         timeout={"type": "int", "default": 10},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
@@ -134,6 +151,7 @@ def main():
         nodes = cluster.list_all("/api/v1/nodes", inputs.node_facts)
         findings += inputs.check_nodes(nodes, params["gpus_expected_now"])
         findings += scaling_plan.check_gpus(params["gpus_needed"], [node["gpus"] for node in nodes])
+        findings += inputs.check_external_metrics(external_metrics(cluster), params["adapter_namespace"])
     except ClusterError as error:
         findings.append(api_finding(error))
     module.exit_json(changed=False, findings=findings, kubernetes=version)

@@ -179,3 +179,28 @@ def test_nodes(nodes, now, words):
 def test_only_the_roles_variables_are_relevant():
     names = ["riva_timeout", "riva_odd", "cluster_kubeconfg", "groups", "ansible_host"]
     assert inputs.relevant(names, OPTIONS, PREFIXES) == ["cluster_kubeconfg", "riva_odd", "riva_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("apiservice", "wrong"),
+    [
+        (None, False),
+        ({"spec": {}}, False),
+        ({"spec": {"service": {"namespace": "monitoring", "name": "prometheus-adapter"}}}, False),
+        ({"spec": {"service": {"namespace": "keda", "name": "keda-operator-metrics-apiserver"}}}, True),
+    ],
+)
+def test_the_external_metrics_belong_to_the_adapter(apiservice, wrong):
+    found = inputs.check_external_metrics(apiservice, "monitoring")
+    assert bool(found) is wrong
+    if wrong:
+        assert "keda/keda-operator-metrics-apiserver" in found[0]["message"]
+        assert "prometheus_adapter_namespace" in found[0]["remedy"]
+
+
+def test_node_facts_count_gpus():
+    node = {
+        "metadata": {"name": "a"},
+        "status": {"allocatable": {"nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "3"}},
+    }
+    assert inputs.node_facts(node) == {"name": "a", "gpu": True, "gpus": 5}
