@@ -30,8 +30,8 @@ The other is `speech_streams_demand`, one number for a whole speech service: how
 - Streams that were refused in the last window (HAProxy's proxy `full`) are wanted as well.
 - The rise of the last window goes on for as long as a new pod needs (`horizon_seconds`), less one square root of the
   streams: a rise as small as that is chance, and a quiet service would climb on it.
-- The spare is room for what no signal foretells: `spare_streams`, but no more than twice what there is, so that an idle
-  service goes back to its minimum.
+- The spare is room for what no signal foretells: `spare_streams`, but no more than four times what there is, so that an
+  idle service goes back to its minimum.
 - A missed scrape must not lower a sum, so the last sample of two and a half scrapes counts.
 """
 
@@ -51,8 +51,8 @@ REFUSED_SERIES = "haproxy_backend_http_requests_total"
 SPEECH, FULL = 'proxy="speech"', 'proxy="full"'
 # Labels of the External metric's selector that are figures of the rule, no labels of a series.
 HORIZON, SPARE, CHUNKS = "horizon_seconds", "spare_streams", "chunks_per_second"
-# Of the spare, no more than this many times the streams that there are.
-SPARE_PER_STREAM = 2
+# Of the spare, no more than this many times the streams that there are. With less, a small service follows every swing.
+SPARE_PER_STREAM = 4
 CHUNK_MS = 160
 PRESETS = ("queue_time", "article")
 SCRAPE_INTERVAL = 15
@@ -207,15 +207,6 @@ def refused_by_pods(matchers: str, window: int) -> str:
     return f"increase({REFUSED_SERIES}{{{joined(FULL, matchers)}}}[{window}s])"
 
 
-def streams_wanted(matchers: str, by: str, scrape_interval: int, chunks_per_second: object, models: str = "") -> str:
-    """PromQL: streams that run, or did want to. A pod without a limit counts by the chunks that it completes."""
-    window = SCRAPES_PER_WINDOW * scrape_interval
-    running = streams_of_pods(matchers, scrape_interval)
-    chunks = f"rate({SUCCESS_SERIES}{{{joined(matchers, models)}}}[{window}s])"
-    estimated = f"{chunks} / {chunks_per_second} unless on (namespace, pod) {running}"
-    return f"sum by ({by}) ({running} or {refused_by_pods(matchers, window)} or {estimated})"
-
-
 def demand(
     matchers: str,
     by: str,
@@ -226,8 +217,13 @@ def demand(
     models: str = "",
 ) -> str:
     """PromQL: streams that a service has to have room for. The figures may be a template's text."""
-    wanted = streams_wanted(matchers, by, scrape_interval, chunks_per_second, models)
-    rise = f"(deriv({wanted}[{SCRAPES_PER_WINDOW * scrape_interval}s:{scrape_interval}s]) or {wanted} * 0)"
+    window = SCRAPES_PER_WINDOW * scrape_interval
+    counted = streams_of_pods(matchers, scrape_interval)
+    chunks = f"rate({SUCCESS_SERIES}{{{joined(matchers, models)}}}[{window}s])"
+    # A pod without a limit counts by the chunks that it completes.
+    running = f"{counted} or {chunks} / {chunks_per_second} unless on (namespace, pod) {counted}"
+    wanted = f"sum by ({by}) ({refused_by_pods(matchers, window)} or {running})"
+    rise = f"(deriv(sum by ({by}) ({running})[{window}s:{scrape_interval}s]) or {wanted} * 0)"
     return (
         f"{wanted} + clamp_min({horizon} * {rise} - sqrt({wanted}), 0)"
         f" + clamp_max({SPARE_PER_STREAM} * {wanted}, {spare})"

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A recorded load test of the lab, cut down to what a replay needs, and the replay of it.
 
-`python -m tests.benchmarks.scaling.recorded build/report/samples.jsonl extract.json --until 278` makes such an
-extract. The settings of that run (service, behaviour) are written into it by hand: see SETTINGS.
+`python -m tests.benchmarks.scaling.recorded build/report/samples.jsonl extract.json --settings lab.json` makes such an
+extract; the settings say what the lab ran: see SETTINGS.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from .hpa import Policy, ScalingRules
 from .replay import Cluster, Replay
-from .rules import QueueTime, Rule
+from .rules import Demand, QueueTime, Rule
 from .service import ServiceModel
 
-# The lab inventory's: 20 + 5 ms a chunk, 10 s to load, a pod each 30 s.
+# The lab inventory's: 20 + 5 ms a chunk, 10 s to load; an HPA on queue time, a pod each 30 s.
 SETTINGS = {
     "service": {"base_ms": 20, "per_item_ms": 5, "max_batch_size": 8, "chunk_ms": 160, "objective_ms": 300},
     "cluster": {"minimum": 1, "maximum": 3, "load_seconds": 10, "pod_start_seconds": 4},
-    "target_ms": 10,
-    "scale_up": {"value": 1, "period_seconds": 30, "stabilization_seconds": 0},
-    "scale_down": {"value": 1, "period_seconds": 30, "stabilization_seconds": 60},
+    "rule": {"queue_time": {"target_ms": 10}},
+    "scale_up": {"policies": [["Pods", 1, 30]], "stabilization_seconds": 0},
+    "scale_down": {"policies": [["Pods", 1, 30]], "stabilization_seconds": 60},
 }
 
 
-def extract(samples: Path, until: float) -> dict:
+def extract(samples: Path, until: float, settings: dict = SETTINGS) -> dict:
     """The streams that were opened and what the cluster showed, from a load test's samples."""
     streams, seen = [], []
     for line in samples.read_text().splitlines():
@@ -38,12 +38,18 @@ def extract(samples: Path, until: float) -> dict:
         elif entry["kind"] == "cluster" and entry["t"] < until:
             value = entry["metrics"][0]["value"] if entry["metrics"] else None
             seen.append([entry["t"], entry["desired"], entry["ready"], value])
-    return {"settings": SETTINGS, "streams": sorted(streams), "samples": seen}
+    return {"settings": settings, "streams": sorted(streams), "samples": seen}
 
 
 def behaviour(settings: dict) -> ScalingRules:
-    policy = Policy("Pods", settings["value"], settings["period_seconds"])
-    return ScalingRules((policy,), settings["stabilization_seconds"])
+    policies = tuple(Policy(*policy) for policy in settings["policies"])
+    return ScalingRules(policies, settings["stabilization_seconds"])
+
+
+def metrics(settings: dict) -> tuple:
+    """The HPA's metrics: `queue_time` as QueueTime's, and `demand` as Demand's fields."""
+    found: list = [QueueTime(**settings["queue_time"])] if "queue_time" in settings else []
+    return (*found, *([Demand(**settings["demand"])] if "demand" in settings else ()))
 
 
 def arrivals(streams: list[list[float]], seconds: float, step: float) -> tuple[np.ndarray, np.ndarray]:
@@ -59,10 +65,11 @@ def replay(recording: dict, scrape_phase: float, sync_phase: float, seed: int = 
     cluster = Cluster(**settings["cluster"])
     rule = Rule(
         "recorded",
-        settings["target_ms"],
-        (QueueTime(settings["target_ms"]),),
+        0,
+        metrics(settings["rule"]),
         behaviour(settings["scale_up"]),
         behaviour(settings["scale_down"]),
+        settings["rule"].get("limit"),
     )
     counts, lengths = arrivals(recording["streams"], recording["samples"][-1][0], cluster.step)
     service = ServiceModel(**settings["service"])
@@ -83,8 +90,10 @@ def main() -> None:
     parser.add_argument("samples", type=Path)
     parser.add_argument("extract", type=Path)
     parser.add_argument("--until", type=float, default=float("inf"), help="seconds after the start")
+    parser.add_argument("--settings", type=Path, help="JSON file with what the lab ran; default: the lab inventory's")
     options = parser.parse_args()
-    found = extract(options.samples, options.until)
+    settings = json.loads(options.settings.read_text()) if options.settings else SETTINGS
+    found = extract(options.samples, options.until, settings)
     lines = [
         f'{{"settings": {json.dumps(found["settings"])},',
         f'"streams": {json.dumps(found["streams"], separators=(",", ":"))},',

@@ -105,7 +105,9 @@ class Replay:
         self.backlog = np.zeros(slots)
         self.queue_us, self.success = np.zeros(slots), np.zeros(slots)
         self.refused_total, self.recent_refused = 0, 0.0
-        self.series = {name: Series(KEEP_SECONDS) for name in ("queue", "success", "streams", "refused", "wanted")}
+        self.series = {
+            name: Series(KEEP_SECONDS) for name in ("queue", "success", "streams", "refused", "running", "wanted")
+        }
         self.drawn = 0
         self.outcome = Outcome()
         self.direction = 0
@@ -303,7 +305,9 @@ class Replay:
         self.series["streams"].append(now, np.where(there, self.active, np.nan))
         self.series["refused"].append(now, float(self.refused_total))
         lately = rate(self.series["refused"].samples, now, 60)[0] * 60 if len(self.series["refused"].samples) > 1 else 0
-        self.series["wanted"].append(now, float(self.active[there].sum()) + float(lately))
+        running = float(self.active[there].sum())
+        self.series["running"].append(now, running)
+        self.series["wanted"].append(now, running + float(lately))
 
     def _sync(self, now: float, counted: bool) -> None:
         alive = np.flatnonzero((self.state != GONE) & (self.state != DRAINING))
@@ -333,9 +337,8 @@ class Replay:
 
     def demand(self, metric: Demand, now: float) -> float:
         """Streams in flight and refused in the last minute, with the trend over the horizon, plus the spare."""
-        wanted = self.series["wanted"].samples
-        total = wanted[-1][1]
-        rise = deriv(wanted, now, metric.trend_window) * metric.horizon
+        total = self.series["wanted"].samples[-1][1]
+        rise = deriv(self.series["running"].samples, now, metric.trend_window) * metric.horizon
         rise = max(0.0, rise - metric.rise_ignored * math.sqrt(total))
         return total + rise + min(metric.spare_per_stream * total, metric.spare_streams) + metric.spare_share * total
 

@@ -141,7 +141,8 @@ def test_the_replay_demands_what_the_products_rule_demands(streams, tmp_path):
     counts, lengths = traces.draw_streams(SHORT, CLUSTER.step, 0)
     replay = Replay(CLUSTER, SERVICE, rule, counts, lengths, 0, 0)
     for number, value in enumerate(streams):
-        replay.series["wanted"].append(15.0 * number, float(value))
+        for name in ("running", "wanted"):
+            replay.series[name].append(15.0 * number, float(value))
     query = scaling_rules.demand_query("riva", "riva-asr", metric.horizon, metric.spare_streams)
     labels = '{namespace="riva",service="riva-asr",pod="a",proxy="speech"}'
     series = {"series": f"haproxy_server_current_sessions{labels}", "values": " ".join(map(str, streams))}

@@ -117,9 +117,11 @@ def test_every_service_of_a_namespace_by_itself(tmp_path):
         # 10 in 150 s, less the root: 40 + 10 - 6.3.
         ("rising", 150, 0, 43.7),
         ("two-pods", 600, 0, 15),
+        # Refusals count once, and are no trend.
+        ("refusing", 600, 0, 36),
         ("two-pods", 0, 7, 22),
-        # No more than twice what there is, so an idle service keeps nothing.
-        ("two-pods", 0, 50, 45),
+        # No more than four times what there is, so an idle service keeps nothing.
+        ("two-pods", 0, 80, 75),
         ("idle", 30, 50, 0),
         # A pod that has just come has no trend of its own, and spoils none.
         ("new-pod", 0, 5, 17),

@@ -134,16 +134,16 @@ def test_rule_offers(rule, metric, expected):
     assert rules.rule_offers(rule, metric) is expected
 
 
-WANTED = (
-    "sum by (namespace,service) ("
+RUNNING = (
     'last_over_time(haproxy_server_current_sessions{proxy="speech",M}[37s])'
-    ' or increase(haproxy_backend_http_requests_total{proxy="full",M}[60s])'
     " or rate(nv_inference_request_success{M}[60s]) / C"
-    ' unless on (namespace, pod) last_over_time(haproxy_server_current_sessions{proxy="speech",M}[37s]))'
+    ' unless on (namespace, pod) last_over_time(haproxy_server_current_sessions{proxy="speech",M}[37s])'
 )
+REFUSED = 'increase(haproxy_backend_http_requests_total{proxy="full",M}[60s])'
+WANTED = f"sum by (namespace,service) ({REFUSED} or {RUNNING})"
 DEMAND = (
-    f"{WANTED} + clamp_min(H * (deriv({WANTED}[60s:15s]) or {WANTED} * 0) - sqrt({WANTED}), 0)"
-    f" + clamp_max(2 * {WANTED}, S)"
+    f"{WANTED} + clamp_min(H * (deriv(sum by (namespace,service) ({RUNNING})[60s:15s]) or {WANTED} * 0)"
+    f" - sqrt({WANTED}), 0) + clamp_max(4 * {WANTED}, S)"
 )
 
 
