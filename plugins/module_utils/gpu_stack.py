@@ -39,8 +39,6 @@ WAITS_FOR = {
     "k8s-driver-manager": "the driver that is there to be unloaded: pods still use the GPU",
     "toolkit-init": "the driver: nvidia-smi does not work on the node",
 }
-# Init containers are done within seconds, the driver's within its build.
-LONGEST_INIT_SECONDS = 1800
 SUPPORTED_BY_OPERATOR = re.compile(r"ubuntu|red hat|rhel|rocky|coreos", re.IGNORECASE)
 
 
@@ -96,6 +94,8 @@ class Wanted:
     runtime_class: str = "nvidia"
     toolkit_environment: Mapping[str, str] = field(default_factory=dict)
     dcgm_exporter: bool = True
+    # Init containers are done within seconds, the driver's within its build.
+    init_timeout: int = 1800
     release: str = "gpu-operator"
     namespace: str = "gpu-operator"
 
@@ -224,7 +224,7 @@ def findings_of(found: Found, wanted: Wanted, hardware: Mapping[str, Mapping]) -
         *containerd_path(found, wanted),
         *runtime_class(found, wanted),
         *feature_discovery(found, wanted),
-        *stuck_in_init(found),
+        *stuck_in_init(found, wanted),
         *gpu_metrics(found, wanted),
     ]
 
@@ -385,8 +385,8 @@ def wants_plain_form(node: Node) -> bool:
     return any(NFD_NVIDIA.fullmatch(str(name)) for name in node.labels)
 
 
-def stuck_in_init(found: Found) -> Iterable[Finding]:
-    stuck = [item for item in found.stuck if item.seconds > LONGEST_INIT_SECONDS]
+def stuck_in_init(found: Found, wanted: Wanted) -> Iterable[Finding]:
+    stuck = [item for item in found.stuck if item.seconds > wanted.init_timeout]
     for item in stuck[:10]:
         yield Finding(
             "stuck_in_init",

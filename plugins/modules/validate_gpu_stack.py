@@ -41,6 +41,10 @@ options:
     description: Whether the GPUs' metrics are to be exported.
     type: bool
     default: true
+  init_timeout:
+    description: Seconds that a pod of NVIDIA's may stand in an init container; the driver's build can take 20 minutes.
+    type: int
+    default: 1800
   release_name:
     description: Name of the release that is to be installed; its own parts are not taken for strangers.
     type: str
@@ -129,6 +133,7 @@ def own_arguments():
         "nfd": {"type": "bool"},
         "runtime_class": {"type": "str", "default": "nvidia"},
         "dcgm_exporter": {"type": "bool", "default": True},
+        "init_timeout": {"type": "int", "default": 1800},
         "release_name": {"type": "str", "default": "gpu-operator"},
         "release_namespace": {"type": "str", "default": "gpu-operator"},
         "hardware": {"type": "dict", "default": {}},
@@ -184,6 +189,7 @@ def examine(cluster, params):
         runtime_class=params["runtime_class"],
         toolkit_environment=params["toolkit_environment"],
         dcgm_exporter=params["dcgm_exporter"],
+        init_timeout=params["init_timeout"],
         release=params["release_name"],
         namespace=params["release_namespace"],
     )

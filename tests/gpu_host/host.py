@@ -103,6 +103,7 @@ class GpuHost:
         for name in ("layer", "work", "root"):
             (folder / name).mkdir(parents=True)
         self.name = "gpu-1"
+        self.clusters: dict = {}
         self.variables = {
             "nvidia_driver_repository_url": "file:///srv/driver/",
             "nvidia_driver_repository_key": "file:///srv/key.asc",
@@ -153,7 +154,8 @@ class GpuHost:
             **self.variables,
             **variables,
         }
-        inventory.write_text(json.dumps({"gpu_nodes": {"hosts": {self.name: host}}}))
+        groups = {"gpu_nodes": {"hosts": {self.name: host}}, "riva_clusters": {"hosts": self.clusters}}
+        inventory.write_text(json.dumps(groups))
         playbook = self.folder / "play.yml"
         playbook.write_text(PLAY)
         entry_point = ["-e", f"entry={entry}"]

@@ -231,3 +231,26 @@ def test_a_reboot_that_is_not_wanted_is_left_to_the_user(fresh):
     assert "has to be rebooted: nouveau is loaded" in " ".join(done.stdout.split())
     assert "nouveau " in fresh.shell("cat /proc/modules")
     assert fresh.shell("cat /var/log/reboots 2>/dev/null || true") == ""
+
+
+def test_a_node_of_a_cluster_is_drained_and_takes_pods_again(installed, fresh):
+    """The host stands for a node of the lab: cordoned and drained by its real API server, and schedulable after."""
+    fresh.name = f"{installed.name}-gpu-1"
+    fresh.clusters = {"lab": {"cluster_kubeconfig": installed.kubeconfig, "ansible_connection": "local"}}
+    done = changed(fine(fresh.play()))
+    assert {"The node is drained", "The node is schedulable"} <= set(done)
+    node = installed.get("node", fresh.name)
+    assert not node["spec"].get("unschedulable")
+    assert not [name for name in node["metadata"]["annotations"] if "speechops" in name]
+    assert changed(fine(fresh.play())) == []
+
+
+def test_a_cordon_of_somebody_else_stays(installed, fresh):
+    fresh.name = f"{installed.name}-gpu-1"
+    fresh.clusters = {"lab": {"cluster_kubeconfig": installed.kubeconfig, "ansible_connection": "local"}}
+    installed.kubectl("cordon", fresh.name)
+    try:
+        fine(fresh.play())
+        assert installed.get("node", fresh.name)["spec"]["unschedulable"]
+    finally:
+        installed.kubectl("uncordon", fresh.name)

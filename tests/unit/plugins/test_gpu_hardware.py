@@ -400,3 +400,25 @@ def test_the_module_said_so_on_a_real_machine():
     checks = {finding.check: finding.status for finding in gpu_pains.findings_of(said["hardware"])}
     assert set(checks.values()) == {"ok", "unknown"}
     assert checks["containerd_path"] == "unknown"
+
+
+def test_a_real_node_is_as_its_hardware_wants_it():
+    """A node made by a real kubelet and NVIDIA's own device plugin, against what the rules foretell for its card."""
+    found = real()
+    told = rules.predict(found["gpus"], found["driver"], found["cuda"], None)
+    node = gpu_labels.project_node(json.loads((FIXTURES / "h100-node.json").read_text()))
+    wanted = gpu_labels.Requirement(
+        min_gpus=1,
+        products=("NVIDIA-H100*",),
+        families=("hopper",),
+        min_memory=80 * 1024,
+        min_compute_capability="9.0",
+        min_driver="580",
+        min_cuda="13.0",
+        sharing="none",
+        mig="capable",
+    )
+    findings = gpu_labels.findings_of(gpu_labels.judge_all([node], wanted), wanted)
+    findings += gpu_labels.hardware_findings([node], {"lab-1": told})
+    assert {finding.check for finding in findings} == {"gpu_nodes", "gpus", "gpu_labels"}
+    assert [finding for finding in findings if finding.status != "ok"] == []
