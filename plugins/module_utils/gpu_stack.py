@@ -14,7 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, WARNING, Finding
-from ansible_collections.speechops.riva.plugins.module_utils.gpu_labels import NFD_NVIDIA, NFD_PREFIX, mapping, sequence
+from ansible_collections.speechops.riva.plugins.module_utils.gpu_labels import (
+    NFD_NVIDIA,
+    NFD_PREFIX,
+    gpu_resources,
+    mapping,
+    nvidia_only,
+    sequence,
+)
 
 OPERATOR, MANUAL, PREINSTALLED = "operator", "manual", "preinstalled"
 STACKS = (OPERATOR, MANUAL, PREINSTALLED)
@@ -49,6 +56,7 @@ class Node:
     kubelet: str
     os_image: str
     gpu: bool
+    offers: bool = False  # Whether it offers any GPU now, under whatever name.
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,7 @@ def read_node(item: Mapping) -> Node:
         str(info.get("kubeletVersion") or ""),
         str(info.get("osImage") or ""),
         is_gpu_node(labels),
+        bool(gpu_resources(nvidia_only(mapping(item.get("status")).get("allocatable")))),
     )
 
 
@@ -249,13 +258,13 @@ def two_stacks(found: Found, wanted: Wanted) -> Iterable[Finding]:
             "the GPU Operator runs in the cluster, and gpu_stack is manual, which brings another device plugin",
             "set gpu_stack to operator, or remove it first: playbooks/uninstall.yml, or helm uninstall",
         )
-    elif wanted.stack == PREINSTALLED and not (of_operator or by_hand):
+    elif wanted.stack == PREINSTALLED and not (of_operator or by_hand or any(node.offers for node in found.nodes)):
         yield Finding(
             "two_stacks",
             "cluster",
-            WARNING,
-            "gpu_stack is preinstalled, and no device plugin is among the cluster's DaemonSets",
-            "set gpu_stack to operator or manual, unless GPUs are offered in some other way",
+            FAILED,
+            "gpu_stack is preinstalled, and neither a device plugin nor an allocatable GPU is in the cluster",
+            "set gpu_stack to operator or manual, or install a device plugin first",
         )
     else:
         yield Finding("two_stacks", "cluster", OK, "one device plugin at most", "")

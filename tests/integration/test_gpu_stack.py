@@ -76,7 +76,8 @@ def test_the_way_that_is_there_fits(installed):
 
 
 def test_the_other_way_is_refused_before_anything_is_changed(installed):
-    done = installed.play("site.yml", "--tags", "gpu", "-e", "gpu_stack=manual", check=False)
+    other = {"gpu_stack": "manual", "nvidia_device_plugin_chart_ref": f"{REPOSITORY}/lab/charts/nvidia-device-plugin"}
+    done = installed.play("site.yml", "--tags", "gpu", "-e", json.dumps(other), check=False)
     assert done.returncode != 0
     assert "two_stacks" in done.stdout
     assert "set gpu_stack to operator" in " ".join(done.stdout.split())

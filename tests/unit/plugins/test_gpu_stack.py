@@ -87,6 +87,11 @@ FINE = {
     ),
     "k3s": (found(nodes=[K3S]), {}, {}),
     "preinstalled": (found(PLUGIN), {"stack": "preinstalled"}, {}),
+    "preinstalled in some other way": (
+        found(nodes=[rules.read_node({"status": {"allocatable": {"nvidia.com/gpu": "2"}}})]),
+        {"stack": "preinstalled"},
+        {},
+    ),
     "metrics read": (found(EXPORTER, service_monitors=["nvidia-dcgm-exporter"]), {}, {}),
     "a pod that starts": (found(stuck=[rules.Stuck("a/b", "n", "driver-validation", 60)]), {}, {}),
 }
@@ -109,7 +114,7 @@ PAINS = {
     "driver container beside the manual way": (found(DRIVER), {"stack": "manual"}, {}, ("two_drivers", "failed")),
     "operator beside a plugin by hand": (found(PLUGIN), {}, {}, ("two_stacks", "failed")),
     "by hand beside the operator": (found(OPERATORS), {"stack": "manual"}, {}, ("two_stacks", "failed")),
-    "preinstalled, and nothing there": (found(), {"stack": "preinstalled"}, {}, ("two_stacks", "warning")),
+    "preinstalled, and nothing there": (found(), {"stack": "preinstalled"}, {}, ("two_stacks", "failed")),
     "k3s, told another socket": (
         found(nodes=[K3S]),
         {"toolkit_environment": {"CONTAINERD_SOCKET": "/run/containerd/containerd.sock"}},
