@@ -82,7 +82,7 @@ def test_the_other_way_is_refused_before_anything_is_changed(installed):
     assert "two_stacks" in done.stdout
     assert "set gpu_stack to operator" in " ".join(done.stdout.split())
     assert "changed=0" in done.stdout
-    assert "nvidia-device-plugin" not in installed.kubectl("get", "namespaces", "-o", "name")
+    assert "/nvidia-device-plugin\n" not in installed.kubectl("get", "daemonsets", "-A", "-o", "name") + "\n"
 
 
 def test_a_driver_on_the_hosts_and_one_of_the_operator(installed):
