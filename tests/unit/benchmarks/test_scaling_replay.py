@@ -44,6 +44,16 @@ def test_recorded_lab_run_within_one_pod(recording, scrape_phase):
     assert sum(lab != replayed for _at, lab, replayed in compared) <= 0.1 * len(compared)
 
 
+@pytest.mark.parametrize("scrape_phase", range(0, 15, 3))
+def test_the_articles_rule_on_the_lab_within_one_pod(scrape_phase):
+    # 10 to 46 streams of up to 40 s, no limit, target 10 ms; the HPA's one decision came 59.4 s after the start.
+    recording = json.loads((FIXTURE.parent / "lab-article-10-ms.json").read_text())
+    compared = recorded.compare(recording, recorded.replay(recording, scrape_phase, sync_phase=59.4 % 15))
+    assert len(compared) > 100
+    assert max(abs(lab - replayed) for _at, lab, replayed in compared) <= 1
+    assert sum(lab != replayed for _at, lab, replayed in compared) <= 0.15 * len(compared)
+
+
 def test_recorded_lab_run_metric_and_backlog(recording):
     history = recorded.replay(recording, scrape_phase=0, sync_phase=2.9)
     # The latest final answer in the lab came 11.6 s after its audio.
