@@ -114,7 +114,7 @@ def small_copy(lab: RunningLab) -> list[dict]:
     for key in ("clusterIP", "clusterIPs"):
         service.pop(key, None)
     monitor["endpoints"][0]["interval"] = f"{INTERVAL}s"
-    hpa["maxReplicas"] = 1
+    hpa["minReplicas"] = hpa["maxReplicas"] = 1
     return items
 
 
