@@ -194,7 +194,9 @@ from ansible_collections.speechops.riva.plugins.module_utils.findings import fai
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # Besides PATH: where container images and cloud providers put the driver's programs.
-PLACES = ["/usr/bin", "/usr/local/nvidia/bin", "/opt/bin", "/run/nvidia/driver/usr/bin"]
+PLACES = ["/usr/bin", "/usr/local/nvidia/bin", "/opt/bin"]
+# The root file system of the GPU Operator's driver container, seen from the host.
+CONTAINER = "/run/nvidia/driver"
 PACKAGE_NAMES = re.compile(
     r"(lib)?nvidia|kmod-nvidia|cuda-(drivers|keyring)|libcuda1$|linux-modules-nvidia|firmware-nvidia"
 )
@@ -305,9 +307,17 @@ def read_module(host, modules):
     }
 
 
+def run_smi(host, *arguments):
+    """The host's program, else that of the GPU Operator's driver container, among its own libraries."""
+    answer = host.run("nvidia-smi", *arguments)
+    if answer[0] == 127 and host.exists(f"{CONTAINER}/usr/bin/nvidia-smi"):
+        return host.run("chroot", CONTAINER, "nvidia-smi", *arguments)
+    return answer
+
+
 def ask_smi(host):
     """(answer of nvidia-smi, error); (None, "") where there is no program."""
-    code, output, error = host.run("nvidia-smi", "-q", "-x")
+    code, output, error = run_smi(host, "-q", "-x")
     if code == 127:
         return None, ""
     try:
@@ -317,9 +327,9 @@ def ask_smi(host):
     except gpu_hardware.UnreadableError as problem:
         return None, str(problem)[:SMI_FAILURE_LENGTH]
     query = ("--query-gpu=pci.bus_id,compute_cap", "--format=csv,noheader")
-    gpu_hardware.add_capabilities(answer["gpus"], host.run("nvidia-smi", *query)[1])
+    gpu_hardware.add_capabilities(answer["gpus"], run_smi(host, *query)[1])
     if any(gpu["mig"]["devices"] for gpu in answer["gpus"]):
-        gpu_hardware.add_mig_profiles(answer["gpus"], host.run("nvidia-smi", "-L")[1])
+        gpu_hardware.add_mig_profiles(answer["gpus"], run_smi(host, "-L")[1])
     return answer, ""
 
 
