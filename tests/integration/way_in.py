@@ -67,21 +67,20 @@ def aio_channel(address: str, name: str = ""):
 
 async def stream(opened, outcome: Outcome, patience: float = 60) -> Outcome:
     """One client stream in real time, on a channel that is open."""
+
+    async def requests():
+        # An iterator, no write(): there a refusal may be overwritten by gRPC's own error.
+        yield riva_asr_pb2.StreamingRecognizeRequest(streaming_config=_config())
+        start = time.monotonic()
+        for number in range(int(outcome.seconds)):
+            await asyncio.sleep(max(start + number - time.monotonic(), 0))
+            yield CHUNKS[number // 5 % 2]
+
     call = opened.stream_stream(
         STREAM,
         request_serializer=riva_asr_pb2.StreamingRecognizeRequest.SerializeToString,
         response_deserializer=riva_asr_pb2.StreamingRecognizeResponse.FromString,
-    )(timeout=outcome.seconds + patience)
-
-    async def send():
-        await call.write(riva_asr_pb2.StreamingRecognizeRequest(streaming_config=_config()))
-        start = time.monotonic()
-        for number in range(int(outcome.seconds)):
-            await asyncio.sleep(max(start + number - time.monotonic(), 0))
-            await call.write(CHUNKS[number // 5 % 2])
-        await call.done_writing()
-
-    sender = asyncio.create_task(send())
+    )(requests(), timeout=outcome.seconds + patience)
     try:
         outcome.pod = dict(await call.initial_metadata()).get("x-pod", "")
         outcome.open = True
@@ -95,8 +94,6 @@ async def stream(opened, outcome: Outcome, patience: float = 60) -> Outcome:
         outcome.code, outcome.details = error.code().name, error.details() or ""
     finally:
         outcome.open = False
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
     return outcome
 
 

@@ -1,0 +1,140 @@
+"""Who may call, and how much: each guard on the real Traefik, with calls that pass and calls that are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import time
+
+import pytest
+
+from tests.integration.test_site import extra
+from tests.integration.way_in import Service, address_of, at_once, call_code, lost, way_of
+
+# A client that is still sending may see the end of the stream before it has read why: gRPC then says INTERNAL.
+REFUSAL = re.compile("429|Stream removed|Internal error from Core")
+
+CHECKER = """
+import http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.headers.get("authorization") == "Bearer good" else 401)
+        self.end_headers()
+    log_message = lambda *_: None
+http.server.ThreadingHTTPServer(("", 8080), Answer).serve_forever()
+"""
+LABELS = {"app": "token-check"}
+TOKEN_CHECK = [
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "token-check", "labels": LABELS},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "nvcr.io/nvidia/riva/riva-speech:2.19.0",
+                    "command": ["python3", "-c", CHECKER],
+                    "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                }
+            ],
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "token-check"},
+        "spec": {"selector": LABELS, "ports": [{"port": 80, "targetPort": 8080}]},
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def service(installed):
+    made = Service(installed, "guarded")
+    yield made
+    made.remove()
+
+
+def guarded(service: Service, folder, **route) -> None:
+    service.install(folder, pods=1, route={"host": service.host, **route})
+    # Traefik hears of it within two seconds.
+    time.sleep(3)
+
+
+def test_an_address_that_is_not_on_the_list(service, tmp_path):
+    guarded(service, tmp_path, allowedSources=["203.0.113.0/24"])
+    assert call_code(way_of(service.lab, service.host)) == "PERMISSION_DENIED"
+    guarded(service, tmp_path, allowedSources=["0.0.0.0/0"])
+    assert call_code(way_of(service.lab, service.host)) == "OK"
+
+
+def test_streams_at_a_time(service, tmp_path):
+    guarded(service, tmp_path, limits={"streams": 5})
+    outcomes = asyncio.run(at_once(address_of(service.lab), service.host, 12, 5, 3))
+    refused = lost(outcomes)
+    assert len(refused) == 7
+    assert all(REFUSAL.search(words) for words in refused), refused
+    assert lost(asyncio.run(at_once(address_of(service.lab), service.host, 5, 2, 1))) == []
+
+
+def test_new_streams_a_second(service, tmp_path):
+    guarded(service, tmp_path, limits={"newStreamsPerSecond": 2, "burst": 3})
+    outcomes = asyncio.run(at_once(address_of(service.lab), service.host, 20, 3, 4))
+    refused = lost(outcomes)
+    # In the two seconds in which they begin there is room for the burst and two a second.
+    assert 10 <= len(refused) <= 16
+    assert all(REFUSAL.search(words) for words in refused), refused
+
+
+def test_a_token_is_checked_before_a_stream_begins(service, tmp_path):
+    file = tmp_path / "check.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": TOKEN_CHECK}))
+    service.kubectl("apply", "-f", str(file))
+    try:
+        service.kubectl("wait", "pod/token-check", "--for=condition=Ready", "--timeout=60s")
+        guarded(service, tmp_path, auth={"address": "http://token-check.riva.svc.cluster.local"})
+        way = way_of(service.lab, service.host)
+        assert call_code(way) == "UNAUTHENTICATED"
+        assert call_code(way, metadata=(("authorization", "Bearer bad"),)) == "UNAUTHENTICATED"
+        assert call_code(way, metadata=(("authorization", "Bearer good"),)) == "OK"
+    finally:
+        service.kubectl("delete", "pod/token-check", "service/token-check", "--wait=false")
+
+
+def test_connections_from_one_address(service, tmp_path):
+    """A hundred are held open; fifty are let in, the rest closed at once; streams come in again when they are gone."""
+    lab = service.lab
+    guarded(service, tmp_path)
+    node = lab.get("nodes", "-l", "kubernetes.io/hostname")["items"]
+    first = next(item["metadata"]["name"] for item in node if item["metadata"]["name"].endswith("control-plane"))
+    # Traefik sees clients' own addresses on the node only that takes the load balancer's calls: the first one here.
+    values = {"image": {"tag": "v3.7.15"}, "nodeSelector": {"kubernetes.io/hostname": first}}
+    lab.play("site.yml", "--tags", "traefik", *extra(traefik_connections_per_client=50, traefik_values=values))
+    try:
+        host, port = address_of(lab).rsplit(":", 1)
+        assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
+        held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(100)]
+        time.sleep(1)
+        for one in held:
+            one.setblocking(False)
+        closed = sum(ended(one) for one in held)
+        for one in held:
+            one.close()
+        assert 45 <= closed <= 55
+        time.sleep(1)
+        assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
+    finally:
+        lab.play("site.yml", "--tags", "traefik")
+
+
+def ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
