@@ -108,6 +108,33 @@ def test_spread_over_three_pods(service):
     assert mean <= 1.10
 
 
+def test_new_streams_after_a_scale_up(service):
+    """Two busy pods and a third that is new: how the next streams spread."""
+    deployment = f"deployment/{service.name}"
+    status = ("rollout", "status", deployment, "-n", "riva", "--timeout=120s")
+    kubectl = kubectl_of(service.lab)
+    address = address_of(service.lab)
+
+    async def whole():
+        await command(*kubectl, "scale", deployment, "--replicas=2", "-n", "riva")
+        await command(*kubectl, *status)
+        await asyncio.sleep(12)
+        old = asyncio.create_task(at_once(address, service.host, 60, 55, 6))
+        await asyncio.sleep(5)
+        await command(*kubectl, "scale", deployment, "--replicas=3", "-n", "riva")
+        await command(*kubectl, *status)
+        await asyncio.sleep(3)
+        new = await at_once(address, service.host, 60, 8, 6)
+        return await old, new
+
+    old, new = asyncio.run(whole())
+    before, after = (Counter(one.pod for one in outcomes) for outcomes in (old, new))
+    (fresh,) = set(after) - set(before)
+    record("scale-up", before=sorted(before.values()), fresh=after[fresh], others=[after[pod] for pod in before])
+    assert lost([*old, *new]) == []
+    assert after[fresh] >= 15
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_one_of_three_pods_dies(plain, end):
     """60 new calls after it, two a second; a call has 5 s."""
