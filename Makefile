@@ -7,8 +7,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PLAYBOOK := $(BIN)/ansible-playbook
-# Two at a time; tests that share a lab stay together.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+# Two at a time; tests that share a lab stay together (tests/integration/conftest.py).
+SIDE_BY_SIDE := -n 2 --dist loadfile
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 200, "ramp": 120}]
 
 .PHONY: bench bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \

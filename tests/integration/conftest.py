@@ -7,14 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab, traces
 
+HERE = Path(__file__).parent
 # What wants a lab as it comes, then what is installed on it, and at last what takes it away again.
 IN_ORDER = ("test_lab.py", "test_lab_life.py", "test_lab_tools.py", "test_site.py")
 LAST = "test_uninstall.py"
-# Side by side (pytest -n 2 --dist loadgroup), those of a group run one after the other, on a lab of their own.
+# Side by side (pytest -n 2) the files of a group run one after the other on a lab of their own; the rest is `site`.
 GROUPS = {
     "test_lab_life.py": "life",
     "test_lab_tools.py": "life",
@@ -26,16 +28,28 @@ GROUPS = {
 
 
 def pytest_collection_modifyitems(items):
-    """The order of the files, and what may run beside what."""
-    here = [item for item in items if item.path.parent == Path(__file__).parent]
+    """The long ones first; among them the order in which the files build on each other."""
 
     def place(item) -> int:
         name = item.path.name
+        if item.path.parent != HERE:
+            return len(IN_ORDER) + 2
         return IN_ORDER.index(name) if name in IN_ORDER else len(IN_ORDER) + (name == LAST)
 
-    items[:] = [item for item in items if item not in here] + sorted(here, key=place)
-    for item in here:
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.name, "site")))
+    items.sort(key=place)
+
+
+class SideBySide(LoadScopeScheduling):
+    """Hands out whole groups of integration tests, and whole files of the others, in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::")[0])
+        return GROUPS.get(file.name, "site") if file.parent.name == HERE.name else str(file)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
+    return SideBySide(config, log)
 
 
 @pytest.fixture(scope="session")
