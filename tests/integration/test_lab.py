@@ -16,7 +16,7 @@ apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, namespace: trial, labels: {{app: {name}}}}}
 spec:
-  nodeName: test-gpu-{node}
+  nodeName: {node}
   terminationGracePeriodSeconds: 1
   containers:
     - name: main
@@ -45,7 +45,7 @@ def trial(lab, tmp_path_factory):
     """A web server on one GPU node, another pod on the second one, and a Service of type LoadBalancer."""
     file = tmp_path_factory.mktemp("trial") / "trial.yaml"
     namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: trial}\n"
-    pods = (POD.format(name=name, node=node) for name, node in (("web", 1), ("client", 2)))
+    pods = (POD.format(name=name, node=f"{lab.name}-gpu-{number}") for name, number in (("web", 1), ("client", 2)))
     file.write_text("---\n".join([namespace, *pods, SERVICE]))
     lab.kubectl("apply", "-f", file)
     lab.kubectl("wait", "--for=condition=Ready", "pod/web", "pod/client", "-n", "trial", "--timeout=60s", timeout=70)
@@ -57,7 +57,9 @@ def test_it_is_kubernetes_1_36_or_newer_with_two_gpu_nodes(lab):
     nodes = lab.get("nodes")["items"]
     versions = {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes}
     assert all(tuple(map(int, re.findall(r"\d+", version)[:2])) >= (1, 36) for version in versions)
-    assert sorted(node["metadata"]["name"] for node in nodes) == ["test-control-plane", "test-gpu-1", "test-gpu-2"]
+    assert sorted(node["metadata"]["name"] for node in nodes) == [
+        f"{lab.name}-{role}" for role in ("control-plane", "gpu-1", "gpu-2")
+    ]
 
 
 def test_status_names_every_part(lab):
@@ -89,7 +91,7 @@ def test_node_port_and_load_balancer_answer_from_outside(trial):
     outside = eventually(address)
     assert eventually(lambda: fetch(f"http://{outside}/")) == "hello from web"
     port = trial.get("service", "site", "-n", "trial")["spec"]["ports"][0]["nodePort"]
-    node = trial.get("node", "test-gpu-2")["status"]["addresses"][0]["address"]
+    node = trial.get("node", f"{trial.name}-gpu-2")["status"]["addresses"][0]["address"]
     assert eventually(lambda: fetch(f"http://{node}:{port}/")) == "hello from web"
 
 
@@ -107,9 +109,9 @@ def test_logs_and_port_forward(trial):
 
 def test_a_host_path_is_the_nodes_own_and_outlives_a_power_cut(trial):
     assert not Path("/srv/speechops-trial").exists(), "a node writes into the machine's file system"
-    trial.command("fault", "node-stop", "test-gpu-1")
+    trial.command("fault", "node-stop", f"{trial.name}-gpu-1")
     assert [node["running"] for node in trial.state["nodes"]] == [True, False, True]
-    trial.command("fault", "node-start", "test-gpu-1")
+    trial.command("fault", "node-start", f"{trial.name}-gpu-1")
 
     def page():
         return trial.kubectl("exec", "-n", "trial", "web", "--", "cat", "/data/index.html", check=False)
@@ -165,7 +167,7 @@ def test_a_hung_apiserver_answers_again_after_it_is_healed(lab):
 
 
 def test_a_fault_on_something_unknown_says_what_there_is(lab):
-    done = lab.command("fault", "node-stop", "test-gpu-9", check=False)
+    done = lab.command("fault", "node-stop", f"{lab.name}-gpu-9", check=False)
     assert done.returncode == 2
-    assert "test-gpu-9" in done.stdout
-    assert "test-gpu-1, test-gpu-2" in done.stdout
+    assert f"{lab.name}-gpu-9" in done.stdout
+    assert f"{lab.name}-gpu-1, {lab.name}-gpu-2" in done.stdout
