@@ -73,6 +73,15 @@ class Reader:
             validate(
                 "validate_custom_metric", self.lab, namespace="riva", hpa="frail", scrape_interval=INTERVAL, **asked
             ),
+            # The metric of the preset `article`, and the demand, which this HPA asks for.
+            validate(
+                "validate_custom_metric",
+                self.lab,
+                namespace="riva",
+                hpa="riva-asr",
+                metric="article_avg_time_queue_ms",
+                **asked,
+            ),
             validate("validate_route", self.lab, namespace="riva", name="riva-asr", **asked),
         ]
         return "\n".join(result["table"] for result in results)
@@ -159,7 +168,7 @@ def test_the_whole_role_is_enough_for_a_broken_chain_too(sick):
     assert "is not selected by Prometheus" in said
 
 
-@pytest.mark.parametrize(("number", "resource", "verb", "text"), permissions())
+@pytest.mark.parametrize(("number", "resource", "verb", "text"), list(permissions()))
 def test_one_permission_fewer_is_named(sick, number, resource, verb, text):
     """None of the role's permissions is there for nothing."""
     sick.grant_all_but(number, resource, verb)
