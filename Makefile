@@ -6,6 +6,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Reports go below the folder that commands are typed in: here, also with make -C.
+export PWD := $(CURDIR)
 PLAYBOOK := $(BIN)/ansible-playbook
 # Two at a time; tests that share a lab stay together (tests/integration/conftest.py).
 SIDE_BY_SIDE := -n 2 --dist loadfile
