@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-import threading
+from contextlib import nullcontext
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Lines
+from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Lines, followed
 from ansible_collections.speechops.riva.plugins.modules.speech_calibration import PROGRESS
 
 MODULE = "speechops.riva.speech_calibration"
@@ -21,34 +21,22 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        task_vars = task_vars or {}
         args = dict(self._task.args)
-        done = threading.Event()
-        follower = None
+        prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
+        progress = nullcontext()
+
+        def show(line: str) -> None:
+            self._display.display(prefix + line)
+
         # Progress is read from a file, so it can be shown only where the module runs on this machine.
         if self._connection.transport == "local" and args.get("report_folder"):
             args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
             # This is a worker; its parent is the ansible-playbook that a user may end.
             args["stop_with_process"] = os.getppid()
             lines = Lines(os.path.join(args["report_folder"], PROGRESS))
-            prefix = f"    [{task_vars.get('inventory_hostname', '')}] "
-            follower = threading.Thread(target=self._follow, args=(lines, prefix, done), daemon=True)
-            follower.start()
-        try:
-            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
-        finally:
-            done.set()
-            if follower:
-                follower.join(timeout=SECONDS_BETWEEN_LOOKS)
+            progress = followed(lines.new, show, SECONDS_BETWEEN_LOOKS)
+        with progress:
+            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars or {})
         for line in result.pop("table", []):
             self._display.display(f"    {line}".rstrip())
         return result
-
-    def _follow(self, lines: Lines, prefix: str, done: threading.Event) -> None:
-        while not done.wait(SECONDS_BETWEEN_LOOKS):
-            try:
-                new = lines.new()
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                new = [f"no progress can be shown: {error}"]
-            for line in new:
-                self._display.display(prefix + line)

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-import threading
+from contextlib import nullcontext
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Follower, progress_line
+from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Follower, followed, progress_line
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import RECORDS
 
 MODULE = "speechops.riva.speech_load_test"
@@ -21,34 +21,22 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        task_vars = task_vars or {}
         args = dict(self._task.args)
-        self._prefix = f"    [{task_vars.get('inventory_hostname', '')}] "
-        done = threading.Event()
-        follower = None
+        prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
+        progress = nullcontext()
+
+        def show(line: str) -> None:
+            self._display.display(prefix + line)
+
         # Progress is read from a file, so it can be shown only where the module runs on this machine.
         if self._connection.transport == "local" and args.get("report_folder"):
             args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
             # This is a worker; its parent is the ansible-playbook that a user may end.
             args["stop_with_process"] = os.getppid()
             records = Follower(os.path.join(args["report_folder"], RECORDS))
-            follower = threading.Thread(target=self._follow, args=(records, done), daemon=True)
-            follower.start()
-        try:
-            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
-        finally:
-            done.set()
-            if follower:
-                follower.join(timeout=SECONDS_BETWEEN_LINES)
+            progress = followed(lambda: filter(None, [progress_line(records.look())]), show, SECONDS_BETWEEN_LINES)
+        with progress:
+            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars or {})
         for line in result.pop("table", []):
             self._display.display(f"    {line}".rstrip())
         return result
-
-    def _follow(self, records: Follower, done: threading.Event) -> None:
-        while not done.wait(SECONDS_BETWEEN_LINES):
-            try:
-                line = progress_line(records.look())
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                line = f"no progress can be shown: {error}"
-            if line:
-                self._display.display(self._prefix + line)

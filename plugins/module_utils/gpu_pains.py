@@ -11,7 +11,6 @@ the cluster can tell (RuntimeClass, feature discovery, pods stuck in Init, metri
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Tuple  # noqa: UP035
 
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, WARNING, Finding
 from ansible_collections.speechops.riva.plugins.module_utils.gpu_generations import (
@@ -21,7 +20,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.gpu_generations imp
 )
 
 # check, status, message, remedy
-Verdict = Tuple[str, str, str, str]  # noqa: UP006
+Verdict = tuple[str, str, str, str]
 
 # Where each runtime reads its configuration, and the service that reads it again.
 RUNTIMES = {

@@ -36,6 +36,20 @@ RANGES = {
 ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
+def endpoint_arguments() -> dict:
+    """The options of the documentation fragment speech_endpoint."""
+    return {
+        "balancer_namespace": {"type": "str", "default": "traefik"},
+        "balancer_service": {"type": "str", "default": "traefik"},
+        "tls": {"type": "bool", "default": False},
+        "tls_ca_file": {"type": "path"},
+        "tls_certificate_file": {"type": "path"},
+        "tls_key_file": {"type": "path"},
+        "chunk_duration_ms": {"type": "int", "default": 160},
+        "language_code": {"type": "str", "default": "en-US"},
+    }
+
+
 def option_problems(options: dict) -> list[str]:
     """Return one sentence for each option that cannot be used."""
     problems = load_problems(options)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 
@@ -55,6 +58,29 @@ class Lines:
         newest = self.records.look().get("progress", {"lines": []})
         lines, self.shown = newest["lines"][self.shown :], len(newest["lines"])
         return lines
+
+
+@contextmanager
+def followed(look: Callable[[], Iterable[str]], show: Callable[[str], None], seconds: float) -> Iterator[None]:
+    """While the block runs, every so many seconds, show the lines that *look* returns."""
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(seconds):
+            try:
+                lines = list(look())
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                lines = [f"no progress can be shown: {error}"]
+            for line in lines:
+                show(line)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        done.set()
+        follower.join(timeout=seconds)
 
 
 def clock(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure
@@ -72,6 +72,12 @@ class Tls:
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
+
+
+def tls_of(params: Mapping) -> Tls | None:
+    """What a module's options `tls` and `tls_*_file` say; None where the endpoint speaks no TLS."""
+    names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
+    return Tls(*(params[name] or "" for name in names)) if params["tls"] else None
 
 
 def connection(endpoint: str, host: str = "", tls: Tls | None = None):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, speechops.riva maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What to do with a Helm release that was left half-way. Pure rules: Helm's history in, a plan out."""
+"""Helm releases: the words that name a chart, and what to do with one that was left half-way. Pure rules."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ def _plan(action, revision, reason):
         "rollback": f"It goes back to revision {revision}, then is upgraded again.",
     }
     return {"action": action, "revision": revision, "reason": reason, "words": words[action]}
+
+
+def chart_words(options):
+    """Helm's words for the chart that the options chart_ref, chart_version and chart_repo_url name."""
+    words = [options["chart_ref"]]
+    for option, name in (("chart_version", "--version"), ("chart_repo_url", "--repo")):
+        if options[option]:
+            words += [name, options[option]]
+    return words

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
+from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding
 
 PRESETS = ("article", "economy", "balanced", "latency")
 # The dial between cost and refused streams: room for a burst, in pods.
@@ -213,12 +214,6 @@ def hpa_metrics(name, chosen):
 
 
 # What may be wrong with the inputs, beyond their types.
-
-CHECK = "inputs"
-
-
-def finding(subject, message, remedy, status="failed"):
-    return {"check": CHECK, "subject": subject, "status": status, "message": message, "remedy": remedy}
 
 
 def is_number(value, kind):

@@ -86,6 +86,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     auth_argument_spec,
     connect,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
+from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import condition
 
 try:
@@ -99,17 +101,12 @@ except ImportError:
     yaml = None
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-MANAGER = "speechops.riva"
 
 
 def chart_crds(module):
     """The CRDs that the chart and its parts bring, of the groups asked for."""
     params = module.params
-    command = [params["helm_binary_path"], "show", "crds", params["chart_ref"]]
-    for option, name in (("chart_version", "--version"), ("chart_repo_url", "--repo")):
-        if params[option]:
-            command += [name, params[option]]
-    rc, out, err = module.run_command(command)
+    rc, out, err = module.run_command([params["helm_binary_path"], "show", "crds", *chart_words(params)])
     if rc != 0:
         module.fail_json(msg=f"The chart {params['chart_ref']} can't be read: {err.strip()}")
     found = {}

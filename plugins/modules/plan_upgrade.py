@@ -108,6 +108,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     auth_argument_spec,
     connect,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 
 RELEASE = {
     "name": {"type": "str", "required": True},
@@ -127,14 +128,6 @@ def helm(module, *words):
     if module.params["context"]:
         command.append(f"--kube-context={module.params['context']}")
     return module.run_command(command)
-
-
-def chart_words(release):
-    words = [release["chart_ref"]]
-    for option, name in (("chart_version", "--version"), ("chart_repo_url", "--repo")):
-        if release[option]:
-            words.append(f"{name}={release[option]}")
-    return words
 
 
 def history(module, release):

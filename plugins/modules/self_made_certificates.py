@@ -107,8 +107,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     auth_argument_spec,
     connect,
 )
-
-MANAGER = "speechops.riva"
+from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 
 
 def read_secret(cluster, namespace, name):

@@ -43,31 +43,10 @@ options:
   route_host:
     description: Name that the load balancer's route to the pod answers to.
     type: str
-  balancer_namespace:
-    description: Namespace of the load balancer's Service; used without O(endpoint).
-    type: str
-    default: traefik
-  balancer_service:
-    description: Name of the load balancer's Service; used without O(endpoint).
-    type: str
-    default: traefik
   balancer_port:
     description: Name or number of its port that leads to the pod.
     type: str
     default: riva-grpc
-  tls:
-    description: Whether the endpoint speaks TLS.
-    type: bool
-    default: false
-  tls_ca_file:
-    description: CA certificates of the endpoint, in PEM; the system's where left out.
-    type: path
-  tls_certificate_file:
-    description: Certificate of this client, in PEM.
-    type: path
-  tls_key_file:
-    description: Key of O(tls_certificate_file), in PEM.
-    type: path
   audio:
     description: Wav files, or folders of them. 16-bit mono PCM, all with the same sample rate.
     type: list
@@ -110,14 +89,6 @@ options:
     description: The longest stream of a level, in seconds of audio; one that ends is replaced by a new one.
     type: float
     default: 60
-  chunk_duration_ms:
-    description: Length of the pieces in which the audio is sent.
-    type: int
-    default: 160
-  language_code:
-    description: Language that the streams ask for.
-    type: str
-    default: en-US
   peak_streams:
     description: Streams of the busiest moment. With it the entry says how many replicas it takes.
     type: int
@@ -149,6 +120,7 @@ options:
     type: int
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.speech_endpoint
 attributes:
   check_mode:
     description: Checks the input and opens no stream. With O(result_file) the entry is returned as without check mode.
@@ -234,12 +206,13 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import AudioError, read_audio
 from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import EndpointError, endpoint_of
+from ansible_collections.speechops.riva.plugins.module_utils.load_options import endpoint_arguments
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import Plan, Recorder, alive
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
     RIVA_CLIENT_IMPORT_ERROR,
     EndpointSilent,
-    Tls,
     ask_server,
+    tls_of,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import percentile
 from ansible_collections.speechops.riva.plugins.module_utils.report_calibration import (
@@ -260,19 +233,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **auth_argument_spec(),
+            **endpoint_arguments(),
             "name": {"type": "str", "required": True},
             "namespace": {"type": "str", "default": "riva"},
             "release": {"type": "str"},
             "metrics_port": {"type": "int", "default": 8002},
             "endpoint": {"type": "str"},
             "route_host": {"type": "str"},
-            "balancer_namespace": {"type": "str", "default": "traefik"},
-            "balancer_service": {"type": "str", "default": "traefik"},
             "balancer_port": {"type": "str", "default": "riva-grpc"},
-            "tls": {"type": "bool", "default": False},
-            "tls_ca_file": {"type": "path"},
-            "tls_certificate_file": {"type": "path"},
-            "tls_key_file": {"type": "path"},
             "audio": {"type": "list", "elements": "path", "required": True},
             "objective_ms": {"type": "float", "default": 300},
             "late_percent": {"type": "float", "default": 1},
@@ -283,8 +251,6 @@ def main() -> None:
             "first_streams": {"type": "int", "default": 4},
             "max_streams": {"type": "int", "default": 500},
             "stream_seconds": {"type": "float", "default": 60},
-            "chunk_duration_ms": {"type": "int", "default": 160},
-            "language_code": {"type": "str", "default": "en-US"},
             "peak_streams": {"type": "int"},
             "base_streams": {"type": "int", "default": 0},
             "spare_pods": {"type": "float", "default": 1.75},
@@ -372,8 +338,7 @@ def measure(module: AnsibleModule, audio) -> dict:
         module.fail_json(msg=f"{error}; {error.remedy}" if error.remedy else str(error))
     except EndpointError as error:
         module.fail_json(msg=f"{error} (option endpoint)")
-    names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
-    tls = Tls(*(params[name] or "" for name in names)) if params["tls"] else None
+    tls = tls_of(params)
     wait_for_answer(module, endpoint, tls)
     os.makedirs(params["report_folder"], exist_ok=True)
     recorder = Recorder(os.path.join(params["report_folder"], PROGRESS))

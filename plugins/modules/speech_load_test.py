@@ -34,14 +34,6 @@ options:
       - C(host:port) to which the streams are sent.
       - By default it is read from the status of the load balancer's Service.
     type: str
-  balancer_namespace:
-    description: Namespace of the load balancer's Service; used without O(endpoint).
-    type: str
-    default: traefik
-  balancer_service:
-    description: Name of the load balancer's Service; used without O(endpoint).
-    type: str
-    default: traefik
   balancer_port:
     description: Name or number of the port of O(balancer_service) that leads to the speech service.
     type: str
@@ -56,19 +48,6 @@ options:
   route_host:
     description: Name that the load balancer's route answers to, where it is not that of O(endpoint).
     type: str
-  tls:
-    description: Whether the endpoint speaks TLS.
-    type: bool
-    default: false
-  tls_ca_file:
-    description: CA certificates of the endpoint, in PEM; the system's where left out.
-    type: path
-  tls_certificate_file:
-    description: Certificate of this client, in PEM.
-    type: path
-  tls_key_file:
-    description: Key of O(tls_certificate_file), in PEM.
-    type: path
   watch_cluster:
     description:
       - Whether to watch the service's replicas, pods and metrics. Without it only O(endpoint) is needed, and the report
@@ -148,10 +127,6 @@ options:
     description: How many seconds longer than its audio a stream may last before it fails with DEADLINE_EXCEEDED.
     type: float
     default: 30
-  chunk_duration_ms:
-    description: Length of the pieces in which the audio is sent.
-    type: int
-    default: 160
   objective_ms:
     description: A chunk whose result comes later than this is counted as late.
     type: float
@@ -209,10 +184,6 @@ options:
         written.
     type: list
     elements: int
-  language_code:
-    description: Language that the streams ask for.
-    type: str
-    default: en-US
   report_folder:
     description: Folder for the report. It is made if it is not there; a report in it is replaced.
     type: path
@@ -224,6 +195,7 @@ options:
     type: int
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.speech_endpoint
 attributes:
   check_mode:
     description: Checks the input, the cluster and the endpoint, and opens no stream.
@@ -312,7 +284,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import
     endpoint_of,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_guard import Guard
-from ansible_collections.speechops.riva.plugins.module_utils.load_options import option_problems
+from ansible_collections.speechops.riva.plugins.module_utils.load_options import endpoint_arguments, option_problems
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import (
     DISTRIBUTIONS,
     SPREAD,
@@ -324,8 +296,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_run import Loa
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
     RIVA_CLIENT_IMPORT_ERROR,
     EndpointSilent,
-    Tls,
     ask_server,
+    tls_of,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import console_table, verdict
 from ansible_collections.speechops.riva.plugins.module_utils.report_compare import (
@@ -352,18 +324,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **auth_argument_spec(),
+            **endpoint_arguments(),
             "name": {"type": "str", "default": "riva-asr"},
             "namespace": {"type": "str", "default": "riva"},
             "endpoint": {"type": "str"},
-            "balancer_namespace": {"type": "str", "default": "traefik"},
-            "balancer_service": {"type": "str", "default": "traefik"},
             "balancer_port": {"type": "str", "default": "riva-grpc"},
             "audio": {"type": "list", "elements": "path", "required": True},
             "route_host": {"type": "str"},
-            "tls": {"type": "bool", "default": False},
-            "tls_ca_file": {"type": "path"},
-            "tls_certificate_file": {"type": "path"},
-            "tls_key_file": {"type": "path"},
             "watch_cluster": {"type": "bool", "default": True},
             "prometheus_namespace": {"type": "str", "default": "monitoring"},
             "prometheus_service": {"type": "str", "default": "kube-prometheus-stack-prometheus"},
@@ -384,7 +351,6 @@ def main() -> None:
             "stream_median_seconds": {"type": "float", "default": 60},
             "stream_sigma": {"type": "float", "default": 1},
             "stream_grace_seconds": {"type": "float", "default": 30},
-            "chunk_duration_ms": {"type": "int", "default": 160},
             "objective_ms": {"type": "float", "default": 300},
             "sample_seconds": {"type": "float", "default": 3},
             "max_streams": {"type": "int", "default": 5000},
@@ -397,7 +363,6 @@ def main() -> None:
             "label": {"type": "str"},
             "compare_with": {"type": "list", "elements": "path"},
             "expect_replicas": {"type": "list", "elements": "int"},
-            "language_code": {"type": "str", "default": "en-US"},
             "report_folder": {"type": "path", "required": True},
             "stop_with_process": {"type": "int"},
         },
@@ -503,11 +468,6 @@ def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
             f"{module.params['namespace']}/{module.params['name']} is ready and that the load balancer's route "
             "leads to it, or name another address (option endpoint)"
         )
-
-
-def tls_of(params: dict) -> Tls | None:
-    names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
-    return Tls(*(params[name] or "" for name in names)) if params["tls"] else None
 
 
 def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> None:
