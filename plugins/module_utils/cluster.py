@@ -30,9 +30,10 @@ from functools import partial
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.speechops.riva.plugins.module_utils import protobuf
+from ansible_collections.speechops.riva.plugins.module_utils import light_kubernetes, protobuf
 
 try:
+    light_kubernetes.prepare()
     import urllib3
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
