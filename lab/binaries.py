@@ -90,6 +90,16 @@ MODULES = (
         release="dl.k8s.io/v{version}/bin/linux/{arch}/{program}",
         checksums="dl.k8s.io/v{version}/bin/linux/{arch}/{program}.sha256",
     ),
+    # Debian's etcd 3.4 can't be asked for progress notes, without which the API server serves no list from its cache.
+    Module(
+        name="etcd",
+        version="3.6.8",
+        programs=("etcd",),
+        release="github.com/etcd-io/etcd/releases/download/v{version}/etcd-v{version}-linux-{arch}.tar.gz",
+        checksums="github.com/etcd-io/etcd/releases/download/v{version}/SHA256SUMS",
+        member="etcd-v{version}-linux-{arch}/etcd",
+        built_names={"etcd": "server"},
+    ),
     Module(
         name="coredns",
         version="1.14.7",

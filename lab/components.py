@@ -55,7 +55,7 @@ def etcd(lab: Lab) -> Component:
     return Component(
         "etcd",
         [
-            "etcd",
+            f"{lab.binaries}/etcd",
             "--name=lab",
             "--data-dir=/var/lib/etcd",
             "--listen-client-urls=http://127.0.0.1:2379",

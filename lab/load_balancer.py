@@ -79,7 +79,7 @@ def serve(pool: ipaddress.IPv4Network) -> None:
     # What has an address keeps it.
     for service in sorted(listed.items, key=lambda entry: not addresses_of(entry)):
         balancer.look(service)
-    # From the list on: a watch «from now» waits for etcd's progress notes, which Debian's etcd 3.4 can't be asked for.
+    # From the list on: a watch «from now» would miss what changed in between.
     changes = watch.Watch().stream(
         balancer.api.list_service_for_all_namespaces,
         resource_version=listed.metadata.resource_version,

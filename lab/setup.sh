@@ -38,7 +38,7 @@ if [ -n "$missing" ]; then
   echo "setup: installing$missing"
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
-    # The packages bring services (etcd, containerd) that the machine itself shall not run.
+    # The packages bring services (containerd, haproxy) that the machine itself shall not run.
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
     trap 'rm -f "$policy"' EXIT

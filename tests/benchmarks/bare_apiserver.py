@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from lab.certificates import Authority, _pem, write_private
 from lab.settings import CACHE
 
-BINARY = CACHE / "bin" / "kube-apiserver"
+PROGRAMS = CACHE / "bin"
 START_SECONDS = 60
 STOP_SECONDS = 15
 CREATORS = 8
@@ -34,9 +34,8 @@ CREATORS = 8
 
 def missing() -> str:
     """What is not there to run it with; empty if all is."""
-    if not BINARY.exists():
-        return f"{BINARY} is not there (make lab brings it)"
-    return "" if shutil.which("etcd") else "etcd is not installed"
+    absent = [str(PROGRAMS / name) for name in ("kube-apiserver", "etcd") if not (PROGRAMS / name).exists()]
+    return f"not there (make lab brings it): {', '.join(absent)}" if absent else ""
 
 
 def free_port() -> int:
@@ -98,7 +97,7 @@ class BareApiserver:
 
     def start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{self.peer_port}"
-        command = ["etcd", "--name=bare", f"--data-dir={self.folder}/etcd", "--log-level=error"]
+        command = [f"{PROGRAMS}/etcd", "--name=bare", f"--data-dir={self.folder}/etcd", "--log-level=error"]
         command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
         command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
         command += [f"--initial-cluster=bare={peer}", "--quota-backend-bytes=8589934592", "--snapshot-count=100000"]
@@ -107,7 +106,7 @@ class BareApiserver:
     def start_apiserver(self) -> None:
         """Starts the API server, again after stop_apiserver(), and waits until it is ready."""
         folder = self.folder
-        command = [str(BINARY), f"--etcd-servers=http://127.0.0.1:{self.etcd_port}"]
+        command = [f"{PROGRAMS}/kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self.etcd_port}"]
         command += ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}"]
         command += ["--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16"]
         command += ["--authorization-mode=RBAC", "--profiling=false", f"--cert-dir={folder}"]
