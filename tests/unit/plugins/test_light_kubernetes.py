@@ -58,7 +58,8 @@ def test_whoever_wants_a_model_gets_it(wanted: str):
 def test_the_version_is_the_library_s():
     look = "print(kubernetes.__version__, len(models()) > 0)"
     first, second = run(f"import kubernetes; {look}; kubernetes.client.V1Pod; {look}").splitlines()
-    assert first.endswith(" False") and second == first.replace("False", "True")
+    assert first.endswith(" False")
+    assert second == first.replace("False", "True")
 
 
 def test_a_name_that_is_nowhere_is_an_attribute_error():
