@@ -11,7 +11,8 @@ from __future__ import annotations
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
 
 # Stand for the release's own, in the file of the chart.
-NAMESPACE, SERVICE, HORIZON, SPARE, PLANNED = "NAMESPACE_", "SERVICE_", "HORIZON_", "SPARE_", "PLANNED_"
+NAMESPACE, SERVICE, PLANNED = "NAMESPACE_", "SERVICE_", "PLANNED_"
+HORIZON, SPARE, SHARE = "HORIZON_", "SPARE_", "SHARE_"
 WIDTH, HEIGHT = 12, 8
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 
@@ -35,11 +36,11 @@ def panel(place, title, unit, description, *queries):
     }
 
 
-def dashboard(namespace=NAMESPACE, service=SERVICE, horizon=HORIZON, spare=SPARE, planned=PLANNED):
+def dashboard(namespace=NAMESPACE, service=SERVICE, horizon=HORIZON, spare=SPARE, share=SHARE, planned=PLANNED):
     """Grafana's JSON model: streams and room, pods, waiting time, refused streams, chunks, requests that wait."""
     where = rules.service_matchers(namespace, service)
     by_service = "namespace,service"
-    wanted = rules.demand(where, by_service, horizon, spare, f"{1000 / rules.CHUNK_MS:g}")
+    wanted = rules.demand(where, by_service, horizon, spare, share, f"{1000 / rules.CHUNK_MS:g}")
     panels = [
         (
             "Streams and room",

@@ -18,6 +18,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.inputs import findi
 PRESETS = ("article", "economy", "balanced", "latency")
 # The dial between cost and refused streams: room for a burst, in pods.
 SPARE_PODS = {"economy": 0.5, "balanced": 1.75, "latency": 2.5}
+# Beside each spare pod this share of the streams: a pod or two are nothing to a service of hundreds.
+SPARE_SHARE_OF_A_POD = 0.06
 # The article's own: its target, its number of pods, and the API's defaults, as its HPA has no behaviour.
 ARTICLE_TARGET_MS = 0.5
 API_DEFAULT_BEHAVIOR = {
@@ -81,6 +83,7 @@ class Plan:
     planned_streams: int | None
     horizon_seconds: int
     spare_streams: int
+    spare_share: float
     chunks_per_second: float
 
 
@@ -93,6 +96,11 @@ def plain(number):
 def horizon_seconds(load_seconds, scrape_interval=scaling_rules.SCRAPE_INTERVAL):
     """From a change of the demand to a pod that carries it: half a scrape, half a look of the HPA, start and load."""
     return round(float(scrape_interval) / 2 + HPA_SYNC_SECONDS / 2 + POD_START_SECONDS + load_seconds)
+
+
+def spare_share(spare_pods):
+    """The share of the streams that is kept free as well: 1.75 spare pods are 10.5 % of them."""
+    return round(SPARE_SHARE_OF_A_POD * spare_pods, 4)
 
 
 def behavior(load_seconds):
@@ -161,6 +169,7 @@ def plan(service, calibration, settings):
         # Without the time that a pod needs there is nothing to look ahead to.
         horizon_seconds=horizon_seconds(load, interval) if load else 0,
         spare_streams=round(float(spare) * int(planned)) if planned else 0,
+        spare_share=spare_share(float(spare)) if planned else 0,
         chunks_per_second=plain(1000 / float(settings["chunk_ms"])),
     )
 
@@ -195,6 +204,7 @@ def demand_values(chosen):
         "plannedStreams": chosen.planned_streams,
         "horizonSeconds": chosen.horizon_seconds,
         "spareStreams": chosen.spare_streams,
+        "spareShare": plain(chosen.spare_share),
         "chunksPerSecond": chosen.chunks_per_second,
     }
 
@@ -207,6 +217,7 @@ def hpa_metrics(name, chosen):
             name,
             chosen.horizon_seconds,
             chosen.spare_streams,
+            chosen.spare_share,
             None if chosen.stream_limit else chosen.chunks_per_second,
         )
         metrics.append(scaling_rules.hpa_demand(chosen.planned_streams, selector))

@@ -31,7 +31,7 @@ The other is `speech_streams_demand`, one number for a whole speech service: how
 - The rise of the last window goes on for as long as a new pod needs (`horizon_seconds`), less one square root of the
   streams: a rise as small as that is chance, and a quiet service would climb on it.
 - The spare is room for what no signal foretells: `spare_streams`, but no more than four times what there is, so that an
-  idle service goes back to its minimum.
+  idle service goes back to its minimum; and `spare_share` of the streams, which is what counts on hundreds of pods.
 - A missed scrape must not lower a sum, so the last sample of two and a half scrapes counts.
 """
 
@@ -50,7 +50,7 @@ LIMIT_SERIES = "haproxy_server_limit_sessions"
 REFUSED_SERIES = "haproxy_backend_http_requests_total"
 SPEECH, FULL = 'proxy="speech"', 'proxy="full"'
 # Labels of the External metric's selector that are figures of the rule, no labels of a series.
-HORIZON, SPARE, CHUNKS = "horizon_seconds", "spare_streams", "chunks_per_second"
+HORIZON, SPARE, SHARE, CHUNKS = "horizon_seconds", "spare_streams", "spare_share", "chunks_per_second"
 # Of the spare, no more than this many times the streams that there are. With less, a small service follows every swing.
 SPARE_PER_STREAM = 4
 CHUNK_MS = 160
@@ -212,6 +212,7 @@ def demand(
     by: str,
     horizon: object,
     spare: object,
+    share: object,
     chunks_per_second: object,
     scrape_interval: int = SCRAPE_INTERVAL,
     models: str = "",
@@ -226,7 +227,7 @@ def demand(
     rise = f"(deriv(sum by ({by}) ({running})[{window}s:{scrape_interval}s]) or {wanted} * 0)"
     return (
         f"{wanted} + clamp_min({horizon} * {rise} - sqrt({wanted}), 0)"
-        f" + clamp_max({SPARE_PER_STREAM} * {wanted}, {spare})"
+        f" + clamp_max({SPARE_PER_STREAM} * {wanted}, {spare}) + {share} * {wanted}"
     )
 
 
@@ -242,6 +243,7 @@ def demand_query(
     chunks_per_second: float = 1000 / CHUNK_MS,
     scrape_interval: object = SCRAPE_INTERVAL,
     exclude_models: Sequence[str] = (),
+    spare_share: float = 0,
 ) -> str:
     """The demand of one service as plain PromQL, for the verification, dashboards and reports."""
     return demand(
@@ -249,6 +251,7 @@ def demand_query(
         "namespace,service",
         f"{horizon_seconds:g}",
         f"{spare_streams:g}",
+        f"{spare_share:g}",
         f"{chunks_per_second:g}",
         seconds(scrape_interval, "scrape_interval"),
         ",".join(model_matchers(exclude_models=exclude_models)),
@@ -281,6 +284,7 @@ def external_rule(
             "namespace,service",
             from_selector(HORIZON, 0),
             from_selector(SPARE, 0),
+            from_selector(SHARE, 0),
             from_selector(CHUNKS, f"{1000 / CHUNK_MS:g}"),
             seconds(scrape_interval, "scrape_interval"),
             ",".join(model_matchers(exclude_models=exclude_models)),
@@ -355,10 +359,19 @@ def hpa_metric(target_ms: object, metric: str = METRIC) -> dict:
 
 
 def demand_selector(
-    service: str, horizon_seconds: int, spare_streams: int, chunks_per_second: float | None = None
+    service: str,
+    horizon_seconds: int,
+    spare_streams: int,
+    spare_share: float,
+    chunks_per_second: float | None = None,
 ) -> dict[str, str]:
     """The labels by which an HPA asks for a service's demand; chunks where the service has no limit that counts."""
-    labels = {"service": service, HORIZON: f"{horizon_seconds:g}", SPARE: f"{spare_streams:g}"}
+    labels = {
+        "service": service,
+        HORIZON: f"{horizon_seconds:g}",
+        SPARE: f"{spare_streams:g}",
+        SHARE: f"{spare_share:g}",
+    }
     return labels | ({CHUNKS: f"{chunks_per_second:g}"} if chunks_per_second else {})
 
 

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -33,10 +34,14 @@ class Stream:
 
 @dataclass
 class Callers:
-    """A number of callers at a time, each with a channel of its own for each stream; a context manager."""
+    """A number of callers at a time, each with a channel of its own for each stream; a context manager.
+
+    `lengths` are those of the streams of each caller, in seconds, in turn.
+    """
 
     endpoint: str
     count: int
+    lengths: Sequence[float] = LENGTHS
     streams: list[Stream] = field(default_factory=list)
 
     def __enter__(self) -> Callers:
@@ -72,7 +77,7 @@ class Callers:
 
     async def _caller(self, number: int) -> None:
         await asyncio.sleep(number * 0.3)
-        for length in itertools.islice(itertools.cycle(LENGTHS), number, None):
+        for length in itertools.islice(itertools.cycle(self.lengths), number, None):
             if self._stop.is_set():
                 return
             await self._stream(length)

@@ -39,10 +39,9 @@ def day_rules(load_seconds: float) -> list[rules.Rule]:
         *(rules.article(target) for target in (0.5, 10, 15)),
         *(rules.peer(streams) for streams in (20, 24)),
         *(rules.peer(streams, limit) for streams in (24, 26)),
-        *(rules.large_demand(SERVICE, load_seconds, share) for share in rules.SPARE_SHARES),
-        *(rules.counts_kept(rules.large_demand(SERVICE, load_seconds, share)) for share in (0, 0.06, 0.1)),
-        *(rules.counts_kept(rules.peer(streams, limit)) for streams in (24, 26)),
-        *(rules.oldest_first(rules.large_demand(SERVICE, load_seconds, share)) for share in (0, 0.1)),
+        *(rules.limit_beside_readiness(rules.peer(streams, limit)) for streams in (24, 26)),
+        *(rules.limit_beside_readiness(rules.demand(SERVICE, load_seconds, spare)) for spare in rules.DAY_SPARES),
+        *(rules.oldest_first(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1)),
     ]
 
 

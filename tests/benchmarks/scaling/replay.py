@@ -258,7 +258,7 @@ class Replay:
     def _probe(self, now: float) -> None:
         """Which pods the balancer sends new streams to: ready for a moment, and below the limit when last asked."""
         serving = (self.state == SERVING) & (now >= self.ready_at + self.cluster.route_seconds)
-        if self.rule.limit is None:
+        if self.rule.limit is None or not self.rule.limit_in_readiness:
             wanted = serving
         elif now >= self.next_probe:
             self.next_probe = now + self.cluster.probe_seconds
@@ -290,7 +290,7 @@ class Replay:
             self._reroute()
 
     def _ready(self, slots: np.ndarray) -> np.ndarray:
-        if self.rule.limit is None:
+        if self.rule.limit is None or not self.rule.limit_in_readiness:
             return np.ones(len(slots), dtype=bool)
         return self.active[slots] < self.rule.limit
 

@@ -64,6 +64,8 @@ class Rule:
     scale_up: ScalingRules = API_DEFAULT["scaleUp"]
     scale_down: ScalingRules = API_DEFAULT["scaleDown"]
     limit: int | None = None
+    # Whether a full pod turns unready, as the product has it on few pods.
+    limit_in_readiness: bool = True
     # "p2c" as Traefik does it: it forgets its counts when a pod comes, goes, or changes its readiness. "p2c, counts
     # kept" does not. "first" fills the oldest pod first (HAProxy's name for it), and needs a limit.
     balance: str = "p2c"
@@ -75,8 +77,8 @@ class Rule:
 
 ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 PEER_STREAMS = (8, 9, 10, 12, 14, 16, 18, 20, 24)
-SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3)
-SPARE_SHARES = (0, 0.06, 0.1, 0.2)
+SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4)
+DAY_SPARES = (0, 0.5, 1, 1.75, 2.5, 4, 6)
 
 
 def article(target_ms: float) -> Rule:
@@ -104,6 +106,7 @@ def demand(service: ServiceModel, load_seconds: float, spare_pods: float) -> Rul
                 planned,
                 scaling_plan.horizon_seconds(load_seconds),
                 spare_streams=round(spare_pods * planned),
+                spare_share=scaling_plan.spare_share(spare_pods),
                 rise_ignored=1,
             ),
             QueueTime(scaling_plan.GUARD_SHARE_OF_OBJECTIVE * service.objective_ms),
@@ -111,13 +114,6 @@ def demand(service: ServiceModel, load_seconds: float, spare_pods: float) -> Rul
         scale_down=scaling_rules(scaling_plan.behavior(load_seconds)["scaleDown"]),
         limit=calibrated_streams(service),
     )
-
-
-def large_demand(service: ServiceModel, load_seconds: float, spare_share: float) -> Rule:
-    """The same for a service of hundreds of pods: the spare is a share of the demand, and at least half a pod."""
-    rule = demand(service, load_seconds, 0.5)
-    first = replace(rule.metrics[0], spare_share=spare_share)
-    return replace(rule, dial=spare_share, metrics=(first, *rule.metrics[1:]))
 
 
 def without_forecast(rule: Rule) -> Rule:
@@ -133,6 +129,11 @@ def without_limit(rule: Rule) -> Rule:
 def oldest_first(rule: Rule) -> Rule:
     """The same rule behind a balancer that fills the oldest pod first, so that young pods are nearly empty."""
     return replace(rule, family=f"{rule.family}, oldest first", balance="first")
+
+
+def limit_beside_readiness(rule: Rule) -> Rule:
+    """The same rule where a full pod stays ready and refuses, as the product has it on many pods."""
+    return replace(rule, limit_in_readiness=False)
 
 
 def counts_kept(rule: Rule) -> Rule:

@@ -87,9 +87,11 @@ def test_streams_that_meet_on_one_pod(chosen, before):
     assert before_on_same(np.array(chosen, dtype=int)).tolist() == before
 
 
-@pytest.mark.parametrize("balance", [rules.oldest_first, rules.counts_kept, lambda rule: rule])
+@pytest.mark.parametrize(
+    "balance", [rules.oldest_first, rules.counts_kept, rules.limit_beside_readiness, lambda rule: rule]
+)
 def test_a_limit_holds_on_many_pods(balance):
-    rule = balance(rules.large_demand(SERVICE, 30, 0))
+    rule = balance(rules.demand(SERVICE, 30, 0))
     trace = traces.Trace("flood", ((0, 2000), (60, 4000), (120, 4000)), warm_up=300)
     replay, outcome = run(rule, trace, cluster=Cluster(minimum=70, maximum=120, step=1.0))
     assert replay.active.max() <= rule.limit
@@ -153,7 +155,9 @@ def test_the_replay_demands_what_the_products_rule_demands(streams, tmp_path):
     for number, value in enumerate(streams):
         for name in ("running", "wanted"):
             replay.series[name].append(15.0 * number, float(value))
-    query = scaling_rules.demand_query("riva", "riva-asr", metric.horizon, metric.spare_streams)
+    query = scaling_rules.demand_query(
+        "riva", "riva-asr", metric.horizon, metric.spare_streams, spare_share=metric.spare_share
+    )
     labels = '{namespace="riva",service="riva-asr",pod="a",proxy="speech"}'
     series = {"series": f"haproxy_server_current_sessions{labels}", "values": " ".join(map(str, streams))}
     expected = [{"labels": "{}", "value": round(replay.demand(metric, 60), 3)}]

@@ -2,6 +2,7 @@
 """The demand of a speech service on Prometheus' own engine, over what happens to pods and scrapes."""
 
 import subprocess
+from functools import partial
 
 import pytest
 import yaml
@@ -101,7 +102,7 @@ def test_a_scrape_that_comes_late_lowers_nothing(tmp_path):
 
 
 def test_every_service_of_a_namespace_by_itself(tmp_path):
-    query = rules.demand('namespace="riva"', "namespace,service", 0, 0, 6.25)
+    query = rules.demand('namespace="riva"', "namespace,service", 0, 0, 0, 6.25)
 
     def one(service):
         return f'({query}) and on (service) label_replace(vector(1), "service", "{service}", "", "")'
@@ -110,25 +111,30 @@ def test_every_service_of_a_namespace_by_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("service", "horizon", "spare", "expected"),
+    ("service", "horizon", "spare", "share", "expected"),
     [
         # A stream each 15 s is 2 in 30 s, which is less than the root of 40.
-        ("rising", 30, 0, 40),
+        ("rising", 30, 0, 0, 40),
         # 10 in 150 s, less the root: 40 + 10 - 6.3.
-        ("rising", 150, 0, 43.7),
-        ("two-pods", 600, 0, 15),
+        ("rising", 150, 0, 0, 43.7),
+        ("two-pods", 600, 0, 0, 15),
         # Refusals count once, and are no trend.
-        ("refusing", 600, 0, 36),
-        ("two-pods", 0, 7, 22),
+        ("refusing", 600, 0, 0, 36),
+        ("two-pods", 0, 7, 0, 22),
+        # A tenth of the streams beside it; of the refused ones as well.
+        ("two-pods", 0, 7, 0.1, 23.5),
+        ("refusing", 0, 0, 0.1, 39.6),
+        ("idle", 0, 0, 0.1, 0),
         # No more than four times what there is, so an idle service keeps nothing.
-        ("two-pods", 0, 80, 75),
-        ("idle", 30, 50, 0),
+        ("two-pods", 0, 80, 0, 75),
+        ("idle", 30, 50, 0, 0),
         # A pod that has just come has no trend of its own, and spoils none.
-        ("new-pod", 0, 5, 17),
+        ("new-pod", 0, 5, 0, 17),
     ],
 )
-def test_what_is_added(tmp_path, service, horizon, spare, expected):
-    ask(tmp_path, lambda name: rules.demand_query("riva", name, horizon, spare), {service: expected})
+def test_what_is_added(tmp_path, service, horizon, spare, share, expected):
+    query = partial(rules.demand_query, "riva", horizon_seconds=horizon, spare_streams=spare, spare_share=share)
+    ask(tmp_path, query, {service: expected})
 
 
 @pytest.mark.parametrize("moment", ["0s", "15s", "30s"])

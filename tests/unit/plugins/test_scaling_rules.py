@@ -143,18 +143,19 @@ REFUSED = 'increase(haproxy_backend_http_requests_total{proxy="full",M}[60s])'
 WANTED = f"sum by (namespace,service) ({REFUSED} or {RUNNING})"
 DEMAND = (
     f"{WANTED} + clamp_min(H * (deriv(sum by (namespace,service) ({RUNNING})[60s:15s]) or {WANTED} * 0)"
-    f" - sqrt({WANTED}), 0) + clamp_max(4 * {WANTED}, S)"
+    f" - sqrt({WANTED}), 0) + clamp_max(4 * {WANTED}, S) + P * {WANTED}"
 )
 
 
-def filled(matchers, chunks, horizon, spare):
+def filled(matchers, chunks, horizon, spare, share):
     text = DEMAND.replace("C unless", f"{chunks} unless").replace("H *", f"{horizon} *").replace(", S)", f", {spare})")
+    text = text.replace("P *", f"{share} *")
     return text.replace("M}", f"{matchers}}}")
 
 
 def test_the_demand_of_a_service():
-    query = rules.demand_query("riva", "riva-asr", horizon_seconds=34, spare_streams=50.75)
-    assert query == filled('namespace="riva",service="riva-asr"', "6.25", "34", "50.75")
+    query = rules.demand_query("riva", "riva-asr", horizon_seconds=34, spare_streams=50.75, spare_share=0.105)
+    assert query == filled('namespace="riva",service="riva-asr"', "6.25", "34", "50.75", "0.105")
 
 
 def given(query, **labels):
@@ -174,16 +175,22 @@ def test_one_external_rule_serves_every_service():
     assert rule["seriesQuery"] == 'nv_inference_request_success{namespace!="",service!=""}'
     assert rule["name"] == {"matches": "^nv_inference_request_success$", "as": "speech_streams_demand"}
     assert rule["resources"] == {"overrides": {"namespace": {"resource": "namespace"}}}
-    labels = rules.demand_selector("riva-asr", 34, 50)
-    assert labels == {"service": "riva-asr", "horizon_seconds": "34", "spare_streams": "50"}
-    assert given(rule["metricsQuery"], namespace="riva", **labels) == rules.demand_query("riva", "riva-asr", 34, 50)
+    labels = rules.demand_selector("riva-asr", 34, 50, 0.03)
+    assert labels == {
+        "service": "riva-asr",
+        "horizon_seconds": "34",
+        "spare_streams": "50",
+        "spare_share": "0.03",
+    }
+    asked = rules.demand_query("riva", "riva-asr", 34, 50, spare_share=0.03)
+    assert given(rule["metricsQuery"], namespace="riva", **labels) == asked
     bare = given(rule["metricsQuery"], namespace="riva")
-    assert bare == filled('namespace="riva"', "6.25", "0", "0")
+    assert bare == filled('namespace="riva"', "6.25", "0", "0", "0")
     assert "<<" not in bare
 
 
 def test_the_hpas_demand():
-    assert rules.hpa_demand(19, rules.demand_selector("riva-asr", 34, 33, 6.25)) == {
+    assert rules.hpa_demand(19, rules.demand_selector("riva-asr", 34, 33, 0.1, 6.25)) == {
         "type": "External",
         "external": {
             "metric": {
@@ -193,6 +200,7 @@ def test_the_hpas_demand():
                         "service": "riva-asr",
                         "horizon_seconds": "34",
                         "spare_streams": "33",
+                        "spare_share": "0.1",
                         "chunks_per_second": "6.25",
                     }
                 },

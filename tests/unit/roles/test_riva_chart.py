@@ -371,7 +371,34 @@ def test_a_pod_with_a_limit_has_time_for_both_to_stop():
     assert pod["terminationGracePeriodSeconds"] >= 7 + 90 + 5
 
 
+@pytest.mark.parametrize(
+    ("values", "policy"),
+    [
+        ({}, "AlwaysAllow"),
+        # A full pod is unready and serves.
+        (LIMIT, "IfHealthyBudget"),
+        ({"streams": {"limit": 20, "readinessAtLimit": False}}, "AlwaysAllow"),
+        ({**LIMIT, "podDisruptionBudget": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}, "AlwaysAllow"),
+        ({"autoscaling": {"enabled": False}, "replicas": 2}, "AlwaysAllow"),
+        ({"podDisruptionBudget": {"enabled": True}, "autoscaling": {"maxReplicas": 1}}, "AlwaysAllow"),
+        # One pod: there is nothing to take one after the other.
+        ({"autoscaling": {"maxReplicas": 1}}, None),
+        ({"autoscaling": {"enabled": False}, "replicas": 1}, None),
+        ({"podDisruptionBudget": {"enabled": False}}, None),
+    ],
+)
+def test_a_drained_node_gives_up_its_pods_one_by_one(values, policy):
+    budget = rendered(**values).get("PodDisruptionBudget")
+    if policy is None:
+        assert budget is None
+    else:
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == policy
+        assert budget["spec"]["selector"] == rendered(**values)["Deployment"]["spec"]["selector"]
+
+
 REFUSED = [
+    {"podDisruptionBudget": {"unhealthyPodEvictionPolicy": "Never"}},
     {"streams": {"limit": 0}},
     {"streams": {"limits": 3}},
     {"streams": {"podHeader": "x pod"}},

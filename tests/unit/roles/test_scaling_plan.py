@@ -24,19 +24,37 @@ def plan(preset="balanced", calibration=None, settings=None, **service):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (KNOWN, {"stream_limit": 30, "planned_streams": 29, "horizon_seconds": 49, "spare_streams": 51}),
+        (
+            KNOWN,
+            {
+                "stream_limit": 30,
+                "planned_streams": 29,
+                "horizon_seconds": 49,
+                "spare_streams": 51,
+                "spare_share": 0.105,
+            },
+        ),
         (KNOWN, {"queue_time_target_ms": 150, "metric": "avg_time_queue_ms", "chunks_per_second": 6.25}),
-        ({"preset": "economy", **KNOWN}, {"spare_streams": 14}),
-        ({"preset": "latency", **KNOWN}, {"spare_streams": 72}),
+        ({"preset": "economy", **KNOWN}, {"spare_streams": 14, "spare_share": 0.03}),
+        ({"preset": "latency", **KNOWN}, {"spare_streams": 72, "spare_share": 0.15}),
         ({"preset": "economy", "scaling_preset": "latency", **KNOWN}, {"preset": "latency", "spare_streams": 72}),
-        ({**KNOWN, "spare_pods": 0}, {"spare_streams": 0}),
+        ({**KNOWN, "spare_pods": 0}, {"spare_streams": 0, "spare_share": 0}),
         ({**KNOWN, "spare_pods": 1}, {"spare_streams": 29}),
         ({"stream_limit": 30}, {"planned_streams": 29, "horizon_seconds": 0}),
         ({"stream_limit": 1}, {"planned_streams": 1}),
         # Without a limit the streams are estimated, and the demand can still be planned for.
         ({"planned_streams": 29}, {"stream_limit": None, "planned_streams": 29, "queue_time_target_ms": 150}),
         # Nothing is known: queue time alone, with an early target.
-        ({}, {"stream_limit": None, "planned_streams": None, "spare_streams": 0, "queue_time_target_ms": 10}),
+        (
+            {},
+            {
+                "stream_limit": None,
+                "planned_streams": None,
+                "spare_streams": 0,
+                "spare_share": 0,
+                "queue_time_target_ms": 10,
+            },
+        ),
         ({"queue_time_target_ms": 20, **KNOWN}, {"queue_time_target_ms": 20}),
         ({"settings": {"queue_time_target_ms": 7.0}}, {"queue_time_target_ms": 7}),
         ({"settings": {"queue_time_target_ms": 0}}, {"queue_time_target_ms": 10}),
