@@ -529,6 +529,52 @@ def adapter_verdict(
     return verdict("adapter_rule", subject, UNKNOWN, f"a rule offers {metric}; whether it finds series is not known")
 
 
+# What the adapter puts in the place of its templates, for a query that only has to be parsed.
+TEMPLATES = (
+    (re.compile(r"<<\s*\.LabelMatchers\s*>>"), 'pod!=""'),
+    (re.compile(r"<<\s*\.GroupBy\s*>>"), "pod"),
+)
+
+
+def parsable_query(rule: Mapping) -> str | None:
+    """The metricsQuery of a rule without templates; None where one is left that stands for something unknown."""
+    query = str(rule.get("metricsQuery") or "")
+    for pattern, text in TEMPLATES:
+        query = pattern.sub(text, query)
+    return query if query and "<<" not in query else None
+
+
+def named_series(tree: object) -> set[str]:
+    """The names of all series in a query, as Prometheus parsed it (/api/v1/parse_query)."""
+    if isinstance(tree, list):
+        return set().union(*map(named_series, tree))
+    if not isinstance(tree, Mapping):
+        return set()
+    own = tree.get("name") if tree.get("type") in ("vectorSelector", "matrixSelector") else ""
+    return set().union([own] if own and isinstance(own, str) else [], *map(named_series, tree.values()))
+
+
+def names_query(names: Iterable[str]) -> str:
+    """Which of the series exist at all."""
+    return f"count by (__name__) ({{__name__=~{scaling_rules.alternatives(sorted(names))}}})"
+
+
+def query_verdict(subject: str, metric: str, named: Iterable[str], existing: Iterable[str]) -> Verdict:
+    """Whether what a rule computes with is there: a value computed from nothing (`or vector(0)`) looks like one."""
+    named = set(named)
+    absent = sorted(named - set(existing))
+    if not absent:
+        return verdict("adapter_rule", subject, OK, f"a rule offers {metric}")
+    return verdict(
+        "adapter_rule",
+        subject,
+        FAILED if len(absent) == len(named) else WARNING,
+        f"its metricsQuery names {names_of(absent)}, which Prometheus does not have: the value of {metric} is"
+        f" {'no measurement' if len(absent) == len(named) else 'computed without it'}",
+        "correct the name in the rule's metricsQuery, or use the collection's rule (filter adapter_rules)",
+    )
+
+
 def prometheus_url(deployment: Mapping) -> str:
     """The --prometheus-url of the adapter's Deployment."""
     spec = mapping(mapping(mapping(deployment.get("spec")).get("template")).get("spec"))

@@ -351,12 +351,12 @@ class Chain:
             self.add("adapter_rule", subject, UNKNOWN, f"{self.group} does not answer, so no rule can be seen at work")
             return
         if listed and self.valued:
-            self.add("adapter_rule", subject, OK, f"a rule offers {chosen.metric}")
+            self.verdicts.append(rules.query_verdict(subject, chosen.metric, *self.query_of_rule(prometheus)))
             return
         config = self.guarded("adapter_rule", subject, self.adapter_config)
         if config is None:
             return
-        offering = next((rule for rule in config if rules.scaling_rules.rule_offers(rule, chosen.metric)), None)
+        offering = next((rule for rule in config if scaling_rules.rule_offers(rule, chosen.metric)), None)
         found = self.count(str(offering.get("seriesQuery"))) if offering and prometheus else None
         url = "" if listed else self.adapter_url()
         source = (
@@ -367,6 +367,23 @@ class Chain:
         self.verdicts.append(
             rules.adapter_verdict(subject, config, chosen.metric, listed, found, url, chosen.prometheus, source)
         )
+
+    def query_of_rule(self, prometheus: bool) -> tuple[set[str], set[str]]:
+        """(series that the rule's metricsQuery names, those of them that exist); nothing where that can't be seen.
+
+        The values are there, so none of this is needed but to tell a measured 0 from a 0 made of nothing.
+        """
+        try:
+            config = self.adapter_config() if prometheus and self.rules_key == "rules" else []
+            rule = next((rule for rule in config if scaling_rules.rule_offers(rule, self.options.metric)), {})
+            query = rules.parsable_query(rule)
+            named = rules.named_series(self.ask("parse_query", {"query": query}).get("data")) if query else set()
+            existing = self.samples(rules.names_query(named)) if named else []
+        except (DoorShut, Unauthorized):
+            raise
+        except ClusterError:
+            return set(), set()
+        return named, {labels.get("__name__", "") for labels, _count in existing}
 
     def adapter_config(self) -> Sequence[Mapping]:
         path = f"/api/v1/namespaces/{self.options.adapter_namespace}/configmaps/{self.options.adapter_service}"

@@ -74,11 +74,13 @@ def adapter_argument(service: Frail, name: str, value: str):
 
 
 @contextmanager
-def adapter_rule_without_match(service: Frail) -> Iterator[None]:
+def adapter_rules(service: Frail, query: str, old: str, new: str) -> Iterator[None]:
+    """A text in one query of all the adapter's rules replaced."""
+
     def change(data: dict) -> None:
         config = yaml.safe_load(data["config.yaml"])
         for rule in config["rules"]:
-            rule["seriesQuery"] = rule["seriesQuery"].replace("nv_inference", "nv_other")
+            rule[query] = rule[query].replace(old, new)
         data["config.yaml"] = yaml.safe_dump(config)
 
     try:
@@ -204,7 +206,9 @@ CASES = {
         "the adapter asks http://prometheus.default.svc:9090",
     ),
     "adapter rule that matches nothing": Case(
-        adapter_rule_without_match, "adapter_rule", "its seriesQuery finds nothing in Prometheus: "
+        lambda service: adapter_rules(service, "seriesQuery", "nv_inference", "nv_other"),
+        "adapter_rule",
+        "its seriesQuery finds nothing in Prometheus: ",
     ),
     "Prometheus down": Case(prometheus_down, "prometheus", "its Service selects no pod"),
 }
@@ -225,6 +229,16 @@ def test_the_broken_link_is_named(frail, case):
     assert named(result), result["table"]
     assert result["first_broken"] == case.link
     assert not result["ok"]
+
+
+def test_a_value_computed_without_its_series_is_no_ok(frail):
+    """The rule gives 0 for a series that does not exist, and every other link is whole."""
+    frail.whole()
+    wrong = "nv_inference_request_succeeded"
+    with adapter_rules(frail, "metricsQuery", "nv_inference_request_success", wrong):
+        found = until(frail.look, lambda seen: not causes(seen) and wrong in seen["table"])
+    told = [entry for entry in found["findings"] if entry["check"] == "adapter_rule" and wrong in entry["message"]]
+    assert [entry["status"] for entry in told] == ["warning"], found["table"]
 
 
 def test_aggregation_flags_missing(frail):

@@ -247,6 +247,59 @@ def test_adapter_verdict(config, listed, found, url, status, text):
 
 
 @pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("sum(a{<<.LabelMatchers>>}) by (<<.GroupBy>>)", 'sum(a{pod!=""}) by (pod)'),
+        ("sum(a{<< .LabelMatchers >>,x='y'})", "sum(a{pod!=\"\",x='y'})"),
+        ("a or vector(0)", "a or vector(0)"),
+        ('sum(<<.Series>>{<<.LabelMatchers>>,pod=~"<<index .LabelValuesByName "pod">>"})', None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_parsable_query(query, wanted):
+    assert rules.parsable_query({"metricsQuery": query}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("tree", "wanted"),
+    [
+        ({"type": "vectorSelector", "name": "a", "matchers": [{"name": "pod", "type": "!="}]}, {"a"}),
+        ({"type": "call", "func": {"name": "rate"}, "args": [{"type": "matrixSelector", "name": "a"}]}, {"a"}),
+        (
+            {
+                "type": "binaryExpr",
+                "lhs": {"type": "vectorSelector", "name": "a"},
+                "rhs": {"type": "aggregation", "expr": {"type": "vectorSelector", "name": "b"}, "grouping": ["pod"]},
+            },
+            {"a", "b"},
+        ),
+        ({"type": "vectorSelector", "name": ""}, set()),
+        ({"type": "vectorSelector", "name": 3}, set()),
+        ({"type": "numberLiteral", "val": "0"}, set()),
+        (None, set()),
+        ("text", set()),
+    ],
+)
+def test_named_series(tree, wanted):
+    assert rules.named_series(tree) == wanted
+
+
+@pytest.mark.parametrize(
+    ("named", "existing", "status", "text"),
+    [
+        ({"a", "b"}, {"a", "b", "c"}, "ok", "a rule offers"),
+        (set(), set(), "ok", "a rule offers"),
+        ({"a", "b"}, {"a"}, "warning", "names b, which Prometheus does not have: the value of m is computed without"),
+        ({"a", "b"}, {"c"}, "failed", "names a, b, which Prometheus does not have: the value of m is no measurement"),
+    ],
+)
+def test_query_verdict(named, existing, status, text):
+    found = rules.query_verdict("m/a", "m", named, existing).finding
+    assert (found.status, text in found.message) == (status, True), found
+
+
+@pytest.mark.parametrize(
     ("ages", "elsewhere", "status", "text"),
     [
         ({"a": 3.0, "b": 14.0}, [], "ok", "14 s old"),

@@ -113,7 +113,7 @@ def test_both_chains_are_whole(two, run_module):
     assert "scales on speech_streams_demand too" in result["table"]
     assert [entry["check"] for entry in about_demand(result)][:3] == ["hpa", "api", "adapter_rule"]
     asked = {path for path, _query, _headers in two.requests}
-    assert asked.isdisjoint({SERVICES, MONITORS, CONFIG, f"{PODS}/http:riva-asr-1:9101/proxy/metrics"})
+    assert asked.isdisjoint({SERVICES, MONITORS, f"{PODS}/http:riva-asr-1:9101/proxy/metrics"})
 
 
 def test_without_the_second_metric_nobody_asks_for_it(chain, run_module):

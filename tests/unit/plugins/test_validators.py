@@ -93,6 +93,9 @@ class Prometheus:
         self.count = 2
         api.routes[f"{QUERY}/query"] = lambda query, _count: self.answer(query["query"])
         targets = [{"labels": {"namespace": "riva", "pod": name}, "lastError": "it was refused"} for name in PODS_ALL]
+        self.exist = [scaling_rules.QUEUE_SERIES, scaling_rules.SUCCESS_SERIES]
+        tree = [{"type": "vectorSelector", "name": name} for name in self.exist]
+        api.routes[f"{QUERY}/parse_query"] = {"data": {"type": "binaryExpr", "lhs": tree[0], "rhs": tree[1]}}
         api.routes[f"{QUERY}/targets"] = {"data": {"activeTargets": targets}}
 
     def answer(self, query):
@@ -100,6 +103,8 @@ class Prometheus:
             found = [({"pod": name}, age) for name, age in self.ages.items()]
         elif query.startswith("up{"):
             found = [({"pod": name}, state) for name, state in self.up.items()]
+        elif query.startswith("count by (__name__)"):
+            found = [({"__name__": name}, 1) for name in self.exist]
         elif query.startswith("count by"):
             found = [(labels, 1) for labels in self.elsewhere]
         elif query.startswith(f"count(time() - timestamp({SERIES}"):
@@ -171,7 +176,30 @@ def test_a_whole_chain_is_ok_and_the_links_near_the_pods_are_not_even_read(chain
         "exporter", "pods",
     ]  # fmt: skip
     asked = {path for path, _query, _headers in chain.requests}
-    assert asked.isdisjoint({SERVICES, MONITORS, CONFIG, f"{PODS}/http:riva-asr-1:8002/proxy/metrics"})
+    assert asked.isdisjoint({SERVICES, MONITORS, f"{PODS}/http:riva-asr-1:8002/proxy/metrics"})
+
+
+def lacks(*names):
+    return lambda api: [api.prometheus.exist.remove(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "status", "text"),
+    [
+        (lacks(scaling_rules.SUCCESS_SERIES), "warning", f"names {scaling_rules.SUCCESS_SERIES}, which Prometheus"),
+        (lacks(scaling_rules.QUEUE_SERIES, scaling_rules.SUCCESS_SERIES), "failed", "is no measurement"),
+        (lambda api: api.routes.pop(f"{QUERY}/parse_query"), "ok", "a rule offers"),
+        (lambda api: api.routes.update({CONFIG: forbidden(CONFIG)}), "ok", "a rule offers"),
+    ],
+    ids=["one series", "all series", "a Prometheus that parses for nobody", "no permission"],
+)
+def test_values_that_are_computed_from_nothing(chain, run_module, breaks, status, text):
+    """The API has a value for each pod all the same."""
+    breaks(chain)
+    result = check_custom_metric(run_module, chain, fail_on="never")
+    found = next(finding for finding in result["findings"] if finding["check"] == "adapter_rule")
+    assert (found["status"], text in found["message"]) == (status, True), found
+    assert result["first_broken"] == ("adapter_rule" if status == "failed" else None)
 
 
 def no_values(api):
