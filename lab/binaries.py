@@ -63,6 +63,8 @@ class Module:
     release: str | None = None
     checksums: str | None = None
     member: str | None = None
+    # Linked with C: the driver's libraries are looked for when it runs.
+    cgo: bool = False
     # The names that `go build` gives the programs, where they differ.
     built_names: dict[str, str] = field(default_factory=dict)
 
@@ -131,6 +133,16 @@ MODULES = (
         programs=("prometheus-adapter",),
         built_names={"prometheus-adapter": "adapter"},
     ),
+)
+
+
+# Only where nodes have real GPUs; NVIDIA publishes images alone.
+DEVICE_PLUGIN = Module(
+    name="device-plugin",
+    version="0.19.0",
+    programs=("nvidia-device-plugin", "gpu-feature-discovery"),
+    ldflags="-extldflags=-Wl,-z,lazy",
+    cgo=True,
 )
 
 
@@ -217,7 +229,8 @@ def build(module: Module, destination: Path, go: str) -> None:
     """Build all programs of a module into a folder, saying how many packages are done."""
     environment = {
         **os.environ,
-        "CGO_ENABLED": "0",
+        "CGO_ENABLED": "1" if module.cgo else "0",
+        "CGO_LDFLAGS": "-Wl,--unresolved-symbols=ignore-in-object-files" if module.cgo else "",
         "GOFLAGS": "-buildvcs=false -mod=readonly -trimpath",
         "GOTOOLCHAIN": "local",
     }

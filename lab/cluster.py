@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lab import binaries, certificates, cgroups, components, images, network, preconditions, processes
+from lab import binaries, bundle, certificates, cgroups, components, images, network, preconditions, processes
 from lab.charts.stage import GO_MODULES, stage
 from lab.progress import say, step, wait_for
 from lab.settings import DNS_SERVICE_ADDRESS, REPOSITORY, Lab, Node, SettingError
@@ -58,7 +58,8 @@ def saved(lab: Lab) -> Lab | None:
 
 
 def save(lab: Lab) -> None:
-    settings = {"network": lab.network, "gpu_nodes": lab.gpu_nodes, "aggregation": lab.aggregation}
+    names = ("network", "gpu_nodes", "aggregation", "gpus", "torch")
+    settings = {name: getattr(lab, name) for name in names}
     certificates.write_private(lab.root / "lab.json", json.dumps(settings).encode())
 
 
@@ -242,14 +243,20 @@ def wait_until_ready(lab: Lab, imports: dict[str, subprocess.Popen], timeout: fl
         wait_for("cluster DNS", dns, timeout)
 
 
-def prepare(lab: Lab) -> list[Path]:
+def prepare(lab: Lab, real_gpus: bool = False) -> list[Path]:
     """Everything that can be made before a cluster runs, and that all labs share: programs, images, charts.
 
-    Returns the image archives.
+    With ``real_gpus`` also NVIDIA's own device plugin and feature discovery.
+
+    Returns the image archives. What a bundle brought is taken as it is.
     """
+    if (unpacked := bundle.archives(lab.cache_folder)) is not None:
+        return unpacked
     with one_at_a_time(lab.cache_folder / ".lock", "programs, images and charts"):
         binaries.provide_all(lab.binaries)
-        archives = images.provide_all(lab.binaries, lab.cache_folder / "images")
+        if real_gpus:
+            binaries.provide(binaries.DEVICE_PLUGIN, lab.binaries)
+        archives = images.provide_all(lab.binaries, lab.cache_folder / "images", real_gpus)
         # With upstream's CRDs, where the inventory finds them.
         stage(lab.cache_folder / "charts", binaries.module_sources(lab.binaries, GO_MODULES))
     return archives
@@ -261,7 +268,7 @@ def up(lab: Lab, timeout: float = 300) -> None:
     if known and known.network != lab.network:
         raise SettingError(f"lab {lab.name} runs with --network {known.network}: `down` it before you change that")
     preconditions.check(lab)
-    archives = prepare(lab)
+    archives = prepare(lab, lab.gpus == "real")
     with locked(lab):
         save(lab)
         certificates.make_all(lab)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import yaml
 
+from lab import real_gpus
 from lab.settings import DNS_SERVICE_ADDRESS, POD_NETWORK, REPOSITORY, SERVICE_NETWORK, Lab, Node
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -45,6 +46,7 @@ class NodeSpec:
     components: list[Component]
     kept: list[str]
     gpu: dict | None = None
+    real_gpu: dict | None = None
     files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -197,7 +199,13 @@ def kube_proxy(lab: Lab, node: Node) -> Component:
     )
 
 
-def containerd_config() -> str:
+def cni_folder(lab: Lab) -> str:
+    """The plugins of the bundle that was laid out, else the distribution's."""
+    unpacked = lab.cache_folder / "tools" / "cni"
+    return str(unpacked) if unpacked.is_dir() else CNI_FOLDER
+
+
+def containerd_config(lab: Lab) -> str:
     return f"""version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -212,7 +220,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   disable_apparmor = true
   sandbox_image = "{PAUSE_IMAGE}"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_FOLDER}"
+    bin_dir = "{cni_folder(lab)}"
     conf_dir = "/run/lab/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -296,6 +304,13 @@ def node_spec(lab: Lab, node: Node, python: str) -> NodeSpec:
             load_balancer(lab, python),
         ]
     components += [containerd(), kubelet(lab, node), kube_proxy(lab, node)]
+    real = None
+    if lab.gpus == "real" and not node.is_control_plane:
+        share = real_gpus.shared_out(real_gpus.found(), lab.gpu_nodes)[node.index - 1]
+        real = real_gpus.laid_in_node(share, lab.torch)
+    kept = {str(path) for path in (lab.root, lab.cache_folder, REPOSITORY, sys.prefix)}
+    # The machine's own /usr is in the layer below: mounted, pods could write to it.
+    kept.update(real_gpus.other_mounts(sys.base_prefix), real["mounts"] if real else ())
     return NodeSpec(
         name=node.name,
         folder=str(lab.node_folder(node)),
@@ -308,10 +323,11 @@ def node_spec(lab: Lab, node: Node, python: str) -> NodeSpec:
             str(SERVICE_NETWORK): str(lab.host_address),
         },
         components=components,
-        kept=sorted({str(path) for path in (lab.root, lab.cache_folder, REPOSITORY, sys.prefix, sys.base_prefix)}),
+        kept=sorted(kept),
         gpu=node.gpu,
+        real_gpu=real,
         files={
-            "containerd.toml": containerd_config(),
+            "containerd.toml": containerd_config(lab),
             "kubelet.yaml": kubelet_config(lab, node),
             "cni/10-lab.conflist": cni_config(lab, node),
             "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1\n",

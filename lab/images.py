@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.binaries import DEVICE_PLUGIN
 from lab.components import PAUSE_IMAGE
 from lab.progress import step
 from lab.settings import REPOSITORY
@@ -27,6 +28,8 @@ STANDIN_FOLDER = "opt/speechops"
 ROOT_PACKAGES = "python3,dash,coreutils,base-files,libc-bin,libstdc++6,tzdata"
 NOBODY = "65534"
 TRAEFIK_VERSION = "3.7.15"
+# Beside the stand-in of the chart's own version: the newest whose Go module can be had whole.
+DEVICE_PLUGIN_IMAGE = "nvcr.io/nvidia/k8s-device-plugin:v0.19.0"
 HAPROXY_IMAGE = "docker.io/library/haproxy:3.2.6"
 BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"
 
@@ -287,6 +290,24 @@ def haproxy_images(haproxy: Path) -> Callable[[Path], list[Image]]:
     return images
 
 
+def device_plugin_images(binaries: Path) -> Callable[[Path], list[Image]]:
+    """NVIDIA's device plugin and GPU Feature Discovery; they look for the driver's libraries when they run."""
+
+    def images(work: Path) -> list[Image]:
+        files: dict[str, Path] = {}
+        for name in DEVICE_PLUGIN.programs:
+            files |= {f"usr/bin/{name}": binaries / name, **linked_files(binaries / name)}
+        # What the driver's libraries are linked with.
+        loaded = Path(next(path for path in linked_files(binaries / name).values() if path.name.startswith("libc.so")))
+        for library in ("libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"):
+            if (loaded.parent / library).exists():
+                files[str(loaded.parent / library).lstrip("/")] = (loaded.parent / library).resolve()
+        layer = program_layer(work / "device-plugin.tar", files)
+        return [Image((DEVICE_PLUGIN_IMAGE,), (layer,), command=("nvidia-device-plugin",))]
+
+    return images
+
+
 def release_codename() -> str:
     for line in Path("/etc/os-release").read_text().splitlines():
         if line.startswith("VERSION_CODENAME="):
@@ -371,25 +392,33 @@ def _remove_older(cache: Path, prefix: str, kept: Path) -> None:
             old.unlink()
 
 
-def archives(binaries: Path, cache: Path) -> list[Archive]:
+def archives(binaries: Path, cache: Path, real_gpus: bool = False) -> list[Archive]:
     """All archives that every node of a lab needs, in the order in which they are imported."""
     busybox, traefik = Path(shutil.which("busybox") or "/bin/busybox"), Path(sys.prefix) / "bin" / "traefik"
     haproxy = Path(shutil.which("haproxy") or "/usr/sbin/haproxy")
     monitoring = ("prometheus-operator", "prometheus-config-reloader", "prometheus", "prometheus-adapter")
+    real = [
+        Archive(
+            "device-plugin",
+            _digest(*(binaries / name for name in DEVICE_PLUGIN.programs)),
+            device_plugin_images(binaries),
+        )
+    ]
     return [
         Archive("base", _digest(binaries / "coredns", busybox), base_images(binaries, busybox)),
         Archive("monitoring", _digest(*(binaries / name for name in monitoring)), monitoring_images(binaries)),
         Archive("traefik", _digest(traefik), traefik_images(traefik)),
         Archive("haproxy", _digest(haproxy), haproxy_images(haproxy)),
         Archive("standins", _digest(STANDINS, release_codename()), standin_images(cache)),
+        *(real if real_gpus else ()),
     ]
 
 
-def provide_all(binaries: Path, cache: Path) -> list[Path]:
+def provide_all(binaries: Path, cache: Path, real_gpus: bool = False) -> list[Path]:
     """Build what is missing; returns the archives' paths."""
     cache.mkdir(parents=True, exist_ok=True)
     paths = []
-    for archive in archives(binaries, cache):
+    for archive in archives(binaries, cache, real_gpus):
         path = cache / f"{archive.name}-{archive.key}.tar"
         if not path.exists():
             with step(f"images: {archive.name}"):

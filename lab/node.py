@@ -91,9 +91,23 @@ def lay_folders(spec: dict) -> None:
         hardware = Path("/run/speechops-lab/gpu.json")
         hardware.parent.mkdir()
         hardware.write_text(json.dumps(spec["gpu"], indent=1))
+    if spec["real_gpu"]:
+        lay_gpu(spec["real_gpu"])
     # Node Feature Discovery takes labels from files in this folder: the lab's GPUs are on no PCI bus.
     FEATURES.mkdir(parents=True, exist_ok=True)
-    (FEATURES / "speechops-lab").write_text("pci-10de.present=true\n" if spec["gpu"] else "")
+    has_gpu = spec["gpu"] or spec["real_gpu"]
+    (FEATURES / "speechops-lab").write_text("pci-10de.present=true\n" if has_gpu else "")
+
+
+def lay_gpu(real: dict) -> None:
+    """Put the machine's driver and PyTorch where pods look, read-only, and hide the GPUs of the other nodes."""
+    for place, source in real["binds"].items():
+        Path(place).mkdir(parents=True)
+        run("mount", "--rbind", "-o", "ro", source, place)
+    for place, content in real["files"].items():
+        Path(place).write_text(content)
+    for device in real["hidden"]:
+        run("mount", "--bind", "/dev/null", device)
 
 
 def lay_network(spec: dict) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import cgroups, network
+from lab.bundle import archives as unpacked_archives
 from lab.settings import Lab
 
 ELSEWHERE = "Or use a cluster of your own (kind, k3s, kubeadm …): copy inventories/onprem and pass it with -i."
@@ -20,15 +21,18 @@ class CannotRun(RuntimeError):
     """The lab cannot run on this machine; the message says why and what to do."""
 
 
-def missing_packages(listing: str, is_there: Callable[[str], bool]) -> list[str]:
+def missing_packages(listing: str, is_there: Callable[[str], bool], from_bundle: bool = False) -> list[str]:
     """Names of the packages whose program or file is not there.
 
     Args:
-        listing: lines of a program's name (or a file's path) and its package, as in ``packages.txt``.
+        listing: lines of a program's name (or a file's path) and its package, as in ``packages.txt``; the word
+            ``build`` behind them says that a lab from a bundle does not need it.
         is_there: tells whether this machine has a program or file.
+        from_bundle: the lab's programs and images come from a bundle.
     """
-    pairs = [line.split() for line in listing.splitlines() if line.strip() and not line.startswith("#")]
-    return sorted({package for program, package in pairs if not is_there(program)})
+    lines = [line.split() for line in listing.splitlines() if line.strip() and not line.startswith("#")]
+    wanted = [words for words in lines if not (from_bundle and words[2:] == ["build"])]
+    return sorted({words[1] for words in wanted if not is_there(words[0])})
 
 
 def is_there(program: str) -> bool:
@@ -59,7 +63,8 @@ def problems(lab: Lab) -> list[str]:
     if os.geteuid() != 0:
         return ["it needs root, for namespaces and mounts: type it again with sudo"]
     found = []
-    if missing := missing_packages(PACKAGES.read_text(), is_there):
+    from_bundle = unpacked_archives(lab.cache_folder) is not None
+    if missing := missing_packages(PACKAGES.read_text(), is_there, from_bundle):
         found.append(f"programs are missing: apt-get install {' '.join(missing)} (or type: make setup)")
     if not cgroups.hierarchies():
         found.append("no control groups are mounted at /sys/fs/cgroup")

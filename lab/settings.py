@@ -69,6 +69,9 @@ class Lab:
     network: str = "10.87.0.0/22"
     gpu_nodes: int = 2
     aggregation: bool = True
+    # The machine's own GPUs instead of described ones, and the Python whose PyTorch their pods use.
+    gpus: str = "stand-in"
+    torch: str = ""
     state_folder: Path = field(default=STATE)
     cache_folder: Path = field(default=CACHE)
 
@@ -87,6 +90,10 @@ class Lab:
         for taken in (SERVICE_NETWORK, POD_NETWORK):
             if network.overlaps(taken):
                 raise SettingError(f"--network {self.network} overlaps {taken}, which the cluster uses inside")
+        if self.gpus not in ("stand-in", "real"):
+            raise SettingError(f"--gpus {self.gpus!r}: use stand-in or real")
+        if self.gpus == "real" and not self.torch:
+            raise SettingError("--gpus real: --torch names the Python whose PyTorch the speech pods use")
         if not 1 <= self.gpu_nodes <= 50:
             raise SettingError(f"--gpu-nodes {self.gpu_nodes}: use 1 to 50")
 
@@ -126,7 +133,7 @@ class Lab:
             Node(
                 f"{self.name}-gpu-{number}",
                 number,
-                {**GPU_MODELS[(number - 1) % len(GPU_MODELS)], **GPU_SOFTWARE},
+                None if self.gpus == "real" else {**GPU_MODELS[(number - 1) % len(GPU_MODELS)], **GPU_SOFTWARE},
             )
             for number in range(1, self.gpu_nodes + 1)
         )

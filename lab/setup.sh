@@ -22,7 +22,7 @@ lists=lab/packages.txt
 missing=
 # shellcheck disable=SC2086
 cat $lists >"${TMPDIR:-/tmp}/speechops-packages.$$"
-while read -r program package; do
+while read -r program package _; do
   case $program in
     '' | '#'*) continue ;;
     /*) [ -e "$program" ] && continue ;;

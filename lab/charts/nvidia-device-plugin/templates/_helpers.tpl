@@ -47,7 +47,16 @@ terminationGracePeriodSeconds: 5
 {{- end }}
 {{- end }}
 
+{{- /* What NVIDIA's own programs ask for where the node's GPUs are real; stand-ins ask for nothing but the name. */ -}}
 {{- define "plugin.node" -}}
+- {name: LD_LIBRARY_PATH, value: /run/speechops-lab/driver}
+- {name: NVIDIA_DRIVER_ROOT, value: /}
+- {name: DRIVER_ROOT_CTR_PATH, value: /}
+- {name: PASS_DEVICE_SPECS, value: "true"}
+- {name: DEVICE_LIST_STRATEGY, value: envvar}
+- {name: GFD_USE_NODE_FEATURE_API, value: "false"}
+- {name: USE_NODE_FEATURE_API, value: "false"}
+- {name: GFD_OUTPUT_FILE, value: /etc/kubernetes/node-feature-discovery/features.d/gfd}
 - name: NODE_NAME
   valueFrom:
     fieldRef:
