@@ -32,9 +32,13 @@ class BatcherConfig:
     service_base_ns: int = 10 * NS_PER_MS
     service_per_item_ns: int = 4 * NS_PER_MS
     max_queue_size: int = 0
+    # Measured times (batch size, ns), in order of size; where there are any, they count instead of base and item.
+    service_curve: tuple[tuple[int, int], ...] = ()
 
     def service_ns(self, batch_size: int) -> int:
-        return self.service_base_ns + self.service_per_item_ns * batch_size
+        if not self.service_curve:
+            return self.service_base_ns + self.service_per_item_ns * batch_size
+        return on_curve(self.service_curve, batch_size)
 
     @property
     def capacity_per_second(self) -> float:
@@ -57,6 +61,8 @@ class Batch:
     requests: list[Request]
     started_ns: int
     ends_ns: int
+    # Input, inference and output as a real device measured them (ns); simulated ones are shares of the whole.
+    parts: tuple[int, int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +86,8 @@ class ModelStats:
         compute_input = duration // INPUT_SHARE
         compute_output = duration // OUTPUT_SHARE
         compute_infer = duration - compute_input - compute_output
+        if batch.parts:
+            compute_input, compute_infer, compute_output = batch.parts
         size = len(batch.requests)
         self.executions += 1
         self.success += size
@@ -91,6 +99,15 @@ class ModelStats:
         for request in batch.requests:
             self.queue_us += (request.started_ns - request.arrived_ns) // 1000
             self.request_us += (request.finished_ns - request.arrived_ns) // 1000
+
+
+def on_curve(curve: tuple[tuple[int, int], ...], size: int) -> int:
+    """A value on the straight lines between the points; outside of them the nearest line goes on."""
+    if len(curve) == 1:
+        return curve[0][1]
+    after = next((place for place, point in enumerate(curve) if point[0] >= size), len(curve) - 1)
+    (x0, y0), (x1, y1) = curve[max(after, 1) - 1], curve[max(after, 1)]
+    return max(1, y0 + (y1 - y0) * (size - x0) // (x1 - x0))
 
 
 def choose_batch(waiting: int, oldest_age_ns: int, config: BatcherConfig) -> int:
@@ -116,7 +133,7 @@ def choose_batch(waiting: int, oldest_age_ns: int, config: BatcherConfig) -> int
 
 
 class Batcher:
-    """First-in-first-out queue in front of some instances that execute batches."""
+    """First-in-first-out queue in front of some instances that execute batches, for the time they are said to take."""
 
     def __init__(self, config: BatcherConfig) -> None:
         self.config = config

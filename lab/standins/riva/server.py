@@ -7,11 +7,14 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import grpc
 
 from .batcher import NS_PER_MS, Batcher, BatcherConfig
+from .curves import CURVES
 from .engine import Engine
+from .gpu_engine import WORKER, GpuEngine, GpuEngineError, RealGpu, machine_command
 from .metrics import CONTENT_TYPE, Gpu, model_statistics, render
 from .settings import Settings
 from .speech import Health, SpeechRecognition, register
@@ -41,7 +44,20 @@ def batcher_config(settings: Settings) -> BatcherConfig:
         service_base_ns=round(settings.service_base_ms * NS_PER_MS),
         service_per_item_ns=round(settings.service_per_item_ms * NS_PER_MS),
         max_queue_size=settings.max_queue_size,
+        service_curve=tuple((size, round(ms * NS_PER_MS)) for size, ms in CURVES.get(settings.service_curve, ())),
     )
+
+
+def make_engine(settings: Settings) -> Engine:
+    if settings.engine == "simulated":
+        return Engine(Batcher(batcher_config(settings)))
+    try:
+        command, environment = machine_command(Path(settings.machine))
+    except GpuEngineError as error:
+        raise StartError(str(error)) from None
+    arguments = ["--serve", f"--size={settings.network}", f"--largest={settings.max_batch_size}"]
+    arguments += [f"--chunk-ms={settings.chunk_ms}"]
+    return GpuEngine(batcher_config(settings), [*command, str(WORKER), *arguments], environment, log)
 
 
 class StandIn:
@@ -50,8 +66,9 @@ class StandIn:
     def __init__(self, settings: Settings, asr: bool = True) -> None:
         self.settings = settings
         self.state = State()
-        self.engine = Engine(Batcher(batcher_config(settings)))
-        self._gpu = Gpu(settings.gpu_uuid, settings.gpu_memory_mib * 1024 * 1024)
+        self.engine = make_engine(settings)
+        kind = RealGpu if isinstance(self.engine, GpuEngine) else Gpu
+        self._gpu = kind(settings.gpu_uuid, settings.gpu_memory_mib * 1024 * 1024)
         self._acoustic = f"{settings.model_name}-am"
         self._ensemble = settings.model_name if settings.ensemble else None
         self._grpc = grpc.aio.server(
@@ -88,6 +105,8 @@ class StandIn:
             await self._grpc.stop(LAST_WORDS_SECONDS if not self.state.calls else 0)
             await self._web.stop()
             await self._metrics.stop()
+            if isinstance(self.engine, GpuEngine):
+                await self.engine.stop()
 
     async def _listen(self) -> None:
         address = f"{self.settings.host}:{self.settings.grpc_port}"
@@ -102,6 +121,8 @@ class StandIn:
         loop = asyncio.get_running_loop()
         started = loop.time()
         ready_at = started + self.settings.model_load_seconds
+        if isinstance(self.engine, GpuEngine):
+            return await self._load_on_gpu(self.engine)
         limit = self.settings.triton_timeout_seconds
         while (left := ready_at - loop.time()) > 0:
             if limit is not None and loop.time() - started >= limit:
@@ -110,6 +131,35 @@ class StandIn:
             if await self._stopped_within(min(1.0, left)):
                 return False
         return not self._stop.is_set()
+
+    async def _load_on_gpu(self, engine: GpuEngine) -> bool:
+        """The time is the network's own; False when a stop came first."""
+        started = asyncio.get_running_loop().time()
+        loading = asyncio.create_task(engine.start())
+        try:
+            while not loading.done():
+                waited = asyncio.get_running_loop().time() - started
+                limit = self.settings.triton_timeout_seconds
+                if limit is not None and waited >= limit:
+                    raise StartError("Waiting for Triton server timed out. Try increasing TRITON_TIMEOUT_SEC")
+                log("Riva waiting for Triton server to load all models...retrying in 1 second")
+                if await self._stopped_within(1.0):
+                    return False
+            await loading
+        except GpuEngineError as error:
+            raise StartError(str(error)) from None
+        finally:
+            loading.cancel()
+        seconds = asyncio.get_running_loop().time() - started
+        about = engine.about
+        log(f"a network with random weights is on {about['device']} after {seconds:.1f} s: {json.dumps(about)}")
+        self._watch = asyncio.create_task(self._end_with(engine))
+        return not self._stop.is_set()
+
+    async def _end_with(self, engine: GpuEngine) -> None:
+        await engine.broken.wait()
+        if not self._stop.is_set():
+            self._crash()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -152,7 +202,9 @@ class StandIn:
             log(f"the grace is over: {self.state.calls} calls are cut (RIVA_STANDIN_GRACE_SECONDS)")
 
     def _crash(self) -> None:
-        log("One of the processes has exited unexpectedly (RIVA_STANDIN_CRASH_AFTER_SECONDS)")
+        after = self.settings.crash_after_seconds
+        why = " (RIVA_STANDIN_CRASH_AFTER_SECONDS)" if after else ""
+        log(f"One of the processes has exited unexpectedly{why}")
         sys.stdout.flush()
         os._exit(EXIT_CRASHED)
 
@@ -166,6 +218,8 @@ class StandIn:
             return Response(404, "metrics are at /metrics\n")
         now = self.engine.refresh()
         batcher = self.engine.batcher
+        if isinstance(self._gpu, RealGpu) and isinstance(self.engine, GpuEngine):
+            self._gpu.update(self.engine.sample)
         self._gpu.sample(now, batcher.busy_ns(now))
         models = model_statistics(batcher, self._acoustic, IDLE_MODEL, self._ensemble)
         return Response(200, render(models, self._gpu), CONTENT_TYPE)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .curves import CURVES
+
 PREFIX = "RIVA_STANDIN_"
 UUID_NAMESPACE = uuid.UUID("6f1d3a52-4a52-5b8c-9a0e-2f3b7c1d9e10")
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -83,6 +85,15 @@ def _matching(pattern: re.Pattern) -> Callable[[str], str]:
     return parse
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
 _PORT = (_integer(0, 65535), "a port number from 0 (any free port) to 65535")
 _SECONDS = (_number(0, 86400), "a number of seconds from 0 to 86400")
 _FAULT = (_number(0, 86400), "a number of seconds from 0 (never) to 86400")
@@ -100,6 +111,10 @@ TABLE: tuple[Setting, ...] = (
     Setting("MAX_QUEUE_DELAY_MS", *_MILLISECONDS),
     Setting("SERVICE_BASE_MS", *_MILLISECONDS),
     Setting("SERVICE_PER_ITEM_MS", *_MILLISECONDS),
+    Setting("SERVICE_CURVE", _one_of("", *CURVES), f"one of {', '.join(CURVES)}, or nothing"),
+    Setting("ENGINE", _one_of("simulated", "gpu"), "simulated or gpu"),
+    Setting("NETWORK", _one_of("1.1b", "0.6b", "tiny"), "1.1b, 0.6b or tiny"),
+    Setting("MACHINE", str, "a folder that holds the machine's PyTorch"),
     Setting("MAX_QUEUE_SIZE", _integer(0, 1000000), "a whole number from 0 (no bound) to 1000000"),
     Setting("CHUNK_MS", _integer(10, 60000), "a whole number of milliseconds from 10 to 60000"),
     Setting("STREAM_WINDOW", _integer(1, 100000), "a whole number from 1 to 100000"),
@@ -129,6 +144,10 @@ class Settings:
     max_queue_delay_ms: float = 0.0
     service_base_ms: float = 10.0
     service_per_item_ms: float = 4.0
+    service_curve: str = "h100-1.1b"
+    engine: str = "simulated"
+    network: str = "1.1b"
+    machine: str = "/data"
     max_queue_size: int = 0
     chunk_ms: int = 160
     stream_window: int = 64
@@ -159,6 +178,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             values[setting.attribute] = setting.parse(environment[variable].strip())
         except ValueError:
             mistakes.append(f"{variable}={environment[variable]!r} is wrong: it must be {setting.expected}")
+    if {"service_base_ms", "service_per_item_ms"} & set(values):
+        # A straight line was asked for.
+        values.setdefault("service_curve", "")
     triton_timeout = environment.get("TRITON_TIMEOUT_SEC", "").strip()
     if triton_timeout:
         try:

@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except SettingsError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return EXIT_SETTING
-    log("This is a stand-in for NVIDIA Riva: a simulated GPU, no model, no recognition")
+    kind = (
+        "a simulated GPU, no model" if settings.engine == "simulated" else "a real GPU, a network with random weights"
+    )
+    log(f"This is a stand-in for NVIDIA Riva: {kind}, no recognition")
     for service in ("nlp_service", "nmt_service", "tts_service"):
         if services[service]:
             log(f"--{service}=true is accepted, but the stand-in serves speech recognition only")
