@@ -411,7 +411,8 @@ def lay(folder: Path, manifest: dict, entry: Entry, target: Path) -> None:
     opened = target.with_name(f".{target.name}.opened")
     shutil.rmtree(opened, ignore_errors=True)
     with tarfile.open(partial) as archive:
-        archive.extractall(opened, filter="tar")
+        # Debian 12's Python has no filters yet; 3.14 asks for one.
+        archive.extractall(opened, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
     opened.chmod(entry.mode)
     shutil.rmtree(target, ignore_errors=True)
     opened.rename(target)
