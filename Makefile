@@ -69,7 +69,7 @@ test-long: setup-tests  ## the tests that take too long for `make test`: long st
 
 bench: bench-nodes bench-scaling  ## all benchmarks (about 20 min); build/bench
 
-bench-scaling: setup  ## compare scaling rules by replay, without a cluster (about 10 min); build/bench
+bench-scaling: setup  ## compare scaling rules by replay, without a cluster (about 10 min); build/bench, and pages in build/bench/report
 	nice $(BIN)/python -m tests.benchmarks.scaling --seeds 20
 
 bench-nodes: setup  ## validate_gpu_nodes on up to 20,000 nodes of a real apiserver; build/bench

@@ -246,7 +246,12 @@ def draw(tests: list[dict]) -> dict[str, str]:
     names = metric_names(tests)
     label = "Replicas, metrics, streams, latency, lost streams and cost of the tests over one time axis"
     return {
-        layout.name: sketch(layout, 6 + len(names), lambda panels, at=layout: paint(panels, tests, names, at), label)
+        layout.name: sketch(
+            layout,
+            5 + has_latency(tests) + len(names),
+            lambda panels, at=layout: paint(panels, tests, names, at),
+            label,
+        )
         for layout in (WIDE, NARROW)
     }
 
@@ -258,7 +263,8 @@ def paint(panels, tests: list[dict], names: list[str], layout: Layout) -> None:
         metric(next(free), tests, name, number)
     streams(next(free), tests)
     curves(next(free), tests, "Most streams of a pod", "per-pod", lambda s: s["streams_per_pod"]["most"])
-    latency(next(free), tests)
+    if has_latency(tests):
+        latency(next(free), tests)
     curves(
         next(free),
         tests,
@@ -326,6 +332,11 @@ def streams(panel, tests: list[dict]) -> None:
         top = max([top, *(value for value in test["series"]["in_flight"] if value is not None)])
     panel.set_ylim(top=top * 1.15)
     finish(panel, whole=True, legend=False)
+
+
+def has_latency(tests: list[dict]) -> bool:
+    """Whether any test knows latencies; replays do not."""
+    return any(value is not None for test in tests for value in test["series"]["latency_ms"]["p95"])
 
 
 def latency(panel, tests: list[dict]) -> None:

@@ -9,6 +9,7 @@ rules       the rules that are compared
 replay      all of it over time
 recorded    a run of the lab, to hold the replay against
 report      table, JSON, picture
+page        one draw of the streams under each rule, as the page that compares load tests
 """
 
 import sys

@@ -111,6 +111,8 @@ class Replay:
         self.drawn = 0
         self.outcome = Outcome()
         self.direction = 0
+        # Of each metric of the rule, what the HPA saw last: for a share of the pods, as kubectl shows it.
+        self.seen: dict[int, float | None] = {}
         for _ in range(cluster.minimum):
             self._create(-1e6)
         self.state[self.state == STARTING] = SERVING
@@ -311,7 +313,7 @@ class Replay:
 
     def _sync(self, now: float, counted: bool) -> None:
         alive = np.flatnonzero((self.state != GONE) & (self.state != DRAINING))
-        proposals = [self._propose(metric, now, alive) for metric in self.rule.metrics]
+        proposals = [self._propose(metric, now, alive, place) for place, metric in enumerate(self.rule.metrics)]
         wanted = self.hpa.sync(now, len(alive), proposals)
         if wanted != len(alive):
             self._scale(now, wanted)
@@ -320,11 +322,15 @@ class Replay:
                 self.outcome.turns += self.direction not in (0, direction)
                 self.direction = direction
 
-    def _propose(self, metric: QueueTime | StreamsPerPod | Demand, now: float, alive: np.ndarray) -> int | None:
+    def _propose(
+        self, metric: QueueTime | StreamsPerPod | Demand, now: float, alive: np.ndarray, place: int
+    ) -> int | None:
         if not self.series["queue"].samples:
             return None
         if isinstance(metric, Demand):
-            return replicas_for_external_metric(len(alive), metric.streams_per_pod, self.demand(metric, now))
+            wanted = self.demand(metric, now)
+            self.seen[place] = wanted / max(1, len(alive))
+            return replicas_for_external_metric(len(alive), metric.streams_per_pod, wanted)
         if isinstance(metric, StreamsPerPod):
             values, target = self.series["streams"].samples[-1][1], metric.target
         else:
@@ -332,6 +338,7 @@ class Replay:
             rule = article_queue_time_ms if metric.article else queue_time_ms
             values, target = rule(queue, success, now, metric.window), metric.target_ms
         known = {slot: float(values[slot]) for slot in alive.tolist() if not math.isnan(values[slot])}
+        self.seen[place] = sum(known.values()) / len(known) if known else None
         pending = [slot for slot in alive.tolist() if self.state[slot] == STARTING]
         return replicas_for_pods_metric(len(alive), target, known, alive.tolist(), pending)
 
@@ -352,5 +359,12 @@ class Replay:
                 "pods": int((self.state != GONE).sum()),
                 "streams": int(self.active.sum()),
                 "backlog_seconds": float(self.backlog.max()),
+                "most_streams": int(self.active.max()),
+                "metrics": dict(self.seen),
+                "opened": self.outcome.streams,
+                "refused": self.outcome.streams_refused,
+                "cut": self.outcome.streams_cut,
+                "chunks": self.outcome.chunks,
+                "late": self.outcome.late,
             }
         )

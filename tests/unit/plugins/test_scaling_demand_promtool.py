@@ -34,7 +34,7 @@ INPUT = [
     *limited("two-pods", "b", "5x60"),
     *limited("idle", "a", "0x60"),
     *limited("refusing", "a", "20x60", "0+4x60"),
-    *limited("refusing-reset", "a", "20x60", "0+4x35 0+4x24"),
+    *limited("refusing-reset", "a", "20x60", "0+4x37 4+4x21"),
     *limited("missed-scrape", "a", "10x60"),
     *limited("missed-scrape", "b", "10x39 _ 10x20"),
     *limited("restarted", "a", "10x38 0x22", "100+0x38 0x22"),
@@ -78,6 +78,11 @@ WANTED = {
 
 
 def ask(tmp_path, query, expected, moment="10m"):
+    done = asked(tmp_path, query, expected, moment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def asked(tmp_path, query, expected, moment="10m"):
     tests = [
         {
             "expr": f"round(({query(service)}) * 10) / 10",
@@ -89,8 +94,7 @@ def ask(tmp_path, query, expected, moment="10m"):
     file = tmp_path / "test.yml"
     case = {"interval": "15s", "input_series": INPUT, "promql_expr_test": tests}
     file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
-    done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
 
 
 def test_streams_that_run_or_were_refused(tmp_path):
@@ -160,3 +164,29 @@ def test_the_pictures_queries(tmp_path):
     file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
     done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("broken", "into", "service"),
+    [
+        ("last_over_time(", "max_over_time(", "restarted"),
+        ("[37s]", "[15s]", "missed-scrape"),
+        ('proxy="speech",', "", "two-pods"),
+        ("increase(", "delta(", "refusing-reset"),
+        (" / 6.25", "", "no-limit"),
+        (" unless on (namespace, pod)", " unless on (namespace, service)", "half-limited"),
+        (" or rate(nv_inference_request_success", " and rate(nv_inference_request_success", "no-limit"),
+        ("clamp_max(4 * ", "clamp_max(4 + ", "idle"),
+        (", 0)", ", -99)", "rising"),
+        (" - sqrt(", " + sqrt(", "rising"),
+    ],
+)
+def test_a_broken_demand_is_seen(tmp_path, broken, into, service):
+    def query(name, spare=7):
+        return rules.demand_query("riva", name, 30, spare)
+
+    expected = {service: WANTED[service] + min(7, 4 * WANTED[service])}
+    moment = "10m5s" if service == "missed-scrape" else "10m"
+    assert asked(tmp_path, query, expected, moment).returncode == 0
+    assert broken in query(service)
+    assert asked(tmp_path, lambda name: query(name).replace(broken, into), expected, moment).returncode
