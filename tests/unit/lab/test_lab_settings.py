@@ -150,3 +150,18 @@ def test_services_that_are_there_get_addresses_and_the_watch_goes_on_from_there(
     load_balancer.serve(ipaddress.ip_network("10.9.3.0/29"))
     assert patched == {"new": "10.9.3.2", "later": "10.9.3.1"}
     assert watched["resource_version"] == "77"
+
+
+def test_what_a_bundle_brings_is_not_missed():
+    listing = "etcd etcd-server\n/usr/lib/cni/ptp containernetworking-plugins build\n"
+    assert preconditions.missing_packages(listing, lambda program: False) == [
+        "containernetworking-plugins",
+        "etcd-server",
+    ]
+    assert preconditions.missing_packages(listing, lambda program: False, from_bundle=True) == ["etcd-server"]
+
+
+def test_every_line_of_the_list_is_a_program_its_package_and_perhaps_build():
+    lines = [line.split() for line in preconditions.PACKAGES.read_text().splitlines() if not line.startswith("#")]
+    assert all(len(words) == 2 or words[2:] == ["build"] for words in lines)
+    assert not any(words[1].endswith("build") for words in lines)
