@@ -156,12 +156,12 @@ def stream_length(number: int, lengths: Lengths) -> float:
     return lengths.longest * (0.5 + 0.5 * quantile)
 
 
-def read_trace(lines: Iterable[str]) -> dict:
+def read_trace(lines: Iterable[str], longest: float = LONGEST_PROFILE_SECONDS) -> dict:
     """Read a trace from the lines of a CSV file, ``{"kind": ..., "rows": [[number, number], ...]}``.
 
     With the columns ``seconds,streams`` a row says how many streams are wanted from that second on; the last row says
     when the trace ends, too. With ``start,length`` each row is one call: when it begins, and how many seconds it
-    lasts. Empty lines, and those that begin with #, are passed over.
+    lasts. Empty lines, and those that begin with #, are passed over. No row may be later than *longest*, in seconds.
     """
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
@@ -179,8 +179,8 @@ def read_trace(lines: Iterable[str]) -> dict:
     times = [row[0] for row in rows]
     if kind == LEVELS and times != sorted(set(times)):
         raise TraceError("its seconds must rise from row to row")
-    if max(times) > LONGEST_PROFILE_SECONDS:
-        raise TraceError(f"it goes on to second {max(times):g}; {LONGEST_PROFILE_SECONDS} is the most")
+    if max(times) > longest:
+        raise TraceError(f"it goes on to second {max(times):g}; {longest:g} is the most")
     if kind == LEVELS and (len(rows) < 2 or not any(level for _, level in rows)):
         raise TraceError("it needs two rows at least, one of them with streams above 0; the last says when it ends")
     return {"kind": kind, "rows": sorted(rows)}

@@ -8,6 +8,8 @@ traces      streams that come and go
 rules       the rules that are compared
 replay      all of it over time
 recorded    a run of the lab, to hold the replay against
+on_lab      the rules on a lab, each run kept and held against its replay
+own         a user's own traffic under each preset
 report      table, JSON, picture
 page        one draw of the streams under each rule, as the page that compares load tests
 """
