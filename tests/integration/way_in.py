@@ -180,7 +180,8 @@ class Service:
             "modelLoadSeconds": 60,
             "preStopSeconds": 5,
             "longestStreamSeconds": 40,
-            "probes": {"periodSeconds": 2},
+            # Hundreds of streams share this machine's few processors with all that is under test.
+            "probes": {"periodSeconds": 2, "readinessTimeoutSeconds": 5, "readinessFailureThreshold": 2},
             "route": {"host": self.host},
             "env": {
                 "RIVA_STANDIN_MODEL_LOAD_SECONDS": "0",

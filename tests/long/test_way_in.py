@@ -15,6 +15,8 @@ from collections import Counter
 
 import pytest
 
+from tests.integration.running_lab import PLAYBOOK, REPOSITORY
+from tests.integration.test_site import extra
 from tests.integration.way_in import (
     Outcome,
     Service,
@@ -51,11 +53,9 @@ def service(installed, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(installed, tmp_path_factory):
-    """The same without HAProxy in its pods: what Traefik talks to is the server itself."""
+    """The same without HAProxy in its pods: what Traefik talks to is the server itself, with the chart's own probes."""
     made = Service(installed, "plain")
-    # A hung pod fails no call, it keeps it: the readiness probe alone tells. The chart's own is slower.
-    quick = {"periodSeconds": 1, "timeoutSeconds": 1}
-    made.install(tmp_path_factory.mktemp("plain"), probes=quick)
+    made.install(tmp_path_factory.mktemp("plain"), probes={})
     yield made
     made.remove()
 
@@ -168,8 +168,11 @@ def test_one_of_three_pods_dies(plain, end):
 
 
 async def command(*words: str) -> None:
-    process = await asyncio.create_subprocess_exec(*words, stdout=-3, stderr=-3)
-    assert await process.wait() == 0, words
+    process = await asyncio.create_subprocess_exec(
+        *words, cwd=REPOSITORY, stdin=-3, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
 
 
 def kubectl_of(lab):
@@ -185,7 +188,7 @@ def under_load(service, name, *steps):
         kubectl = kubectl_of(service.lab)
         await asyncio.sleep(20)
         for step in steps:
-            await command(*kubectl, *step)
+            await command(*(() if step[0] == PLAYBOOK else kubectl), *step)
         while len(traffic.outcomes) < 500:
             await asyncio.sleep(1)
 
@@ -212,10 +215,15 @@ def test_rolling_update_and_scale_down_under_load(service):
     )
 
 
-def test_traefiks_update_under_load(service):
+def test_traefiks_upgrade_and_restart_under_load(service):
+    """The role installs another form of it, then kubectl starts it anew, then the role puts it back."""
     status = ("rollout", "status", "deployment/traefik", "-n", "traefik", "--timeout=200s")
     restart = ("rollout", "restart", "deployment/traefik", "-n", "traefik")
-    under_load(service, "Traefik: two updates", restart, status, restart, status)
+    play = (PLAYBOOK, "-e", f"lab_name={service.lab.name}", "site.yml", "--tags", "traefik")
+    other = extra(traefik_resources={"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1Gi"}})
+    before = {pod["metadata"]["name"] for pod in traefik_pods(service.lab)}
+    under_load(service, "Traefik: upgrade, restart, upgrade", (*play, *other), restart, status, play)
+    assert not before & {pod["metadata"]["name"] for pod in traefik_pods(service.lab)}
 
 
 def test_many_connections_that_say_nothing(service):

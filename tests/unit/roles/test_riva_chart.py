@@ -113,6 +113,17 @@ def test_the_startup_probe_waits_as_long_as_models_load():
     assert deployment["progressDeadlineSeconds"] > 121
 
 
+def test_a_hung_server_is_noticed_within_two_seconds():
+    """Two calls a second over three pods: at most two of them meet a pod that hangs (measured in tests/long)."""
+    probe = container()["readinessProbe"]
+    assert probe["failureThreshold"] * (probe["periodSeconds"] + probe["timeoutSeconds"]) <= 2
+    # It is ended later than it is passed over.
+    alive = container()["livenessProbe"]
+    assert alive["failureThreshold"] * alive["periodSeconds"] >= 60
+    slow = container(probes={"readinessTimeoutSeconds": 5, "readinessFailureThreshold": 2})["readinessProbe"]
+    assert (slow["timeoutSeconds"], slow["failureThreshold"]) == (5, 2)
+
+
 def test_a_pod_leaves_the_balancer_before_it_stops():
     assert container(preStopSeconds=7)["lifecycle"]["preStop"]["sleep"]["seconds"] == 7
     pod = rendered(preStopSeconds=7, longestStreamSeconds=90)["Deployment"]["spec"]["template"]["spec"]
