@@ -29,6 +29,10 @@ options:
   tls_key_file:
     description: Key of O(tls_certificate_file), in PEM.
     type: path
+  tls_server_name:
+    description:
+      - Name that the endpoint's certificate is for; O(route_host) where left out, the endpoint's address where empty.
+    type: str
   chunk_duration_ms:
     description: Length of the pieces in which the audio is sent.
     type: int

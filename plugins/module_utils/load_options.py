@@ -45,6 +45,7 @@ def endpoint_arguments() -> dict:
         "tls_ca_file": {"type": "path"},
         "tls_certificate_file": {"type": "path"},
         "tls_key_file": {"type": "path"},
+        "tls_server_name": {"type": "str"},
         "chunk_duration_ms": {"type": "int", "default": 160},
         "language_code": {"type": "str", "default": "en-US"},
     }

@@ -67,17 +67,21 @@ class EndpointSilent(Exception):
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of a TLS connection, in PEM: the CA of the server (the system's where empty), and who the client is."""
+    """Files of a TLS connection, in PEM: the CA of the server (the system's where empty), and who the client is.
+
+    server_name: what the server's certificate has to be for; the called name where None, the address where empty.
+    """
 
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
+    server_name: str | None = None
 
 
 def tls_of(params: Mapping) -> Tls | None:
     """What a module's options `tls` and `tls_*_file` say; None where the endpoint speaks no TLS."""
     names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
-    return Tls(*(params[name] or "" for name in names)) if params["tls"] else None
+    return Tls(*(params[name] or "" for name in names), params["tls_server_name"]) if params["tls"] else None
 
 
 def connection(endpoint: str, host: str = "", tls: Tls | None = None):
@@ -87,8 +91,9 @@ def connection(endpoint: str, host: str = "", tls: Tls | None = None):
         options.append(("grpc.default_authority", host))
     if tls is None:
         return riva.client.Auth(uri=endpoint, use_aio=True, options=options)
-    if host:
-        options.append(("grpc.ssl_target_name_override", host))
+    name = host if tls.server_name is None else tls.server_name or endpoint.rsplit(":", 1)[0].strip("[]")
+    if name:
+        options.append(("grpc.ssl_target_name_override", name))
     return riva.client.Auth(
         uri=endpoint,
         use_aio=True,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -11,10 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import certificates
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import read_audio
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import Step
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder, is_at_rest
-from ansible_collections.speechops.riva.plugins.module_utils.load_streams import EndpointSilent, ask_server, ended_as
+from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
+    EndpointSilent,
+    Tls,
+    ask_server,
+    ended_as,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import read_records, write_report
 from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
@@ -74,10 +81,11 @@ class EchoService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):
 
 
 @contextlib.contextmanager
-def serving(service):
+def serving(service, credentials=None):
     server = grpc.server(ThreadPoolExecutor(16))
     riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -292,6 +300,37 @@ def test_the_server_is_asked_first():
         assert asyncio.run(ask_server(endpoint, 5)) == ["echo"]
     with pytest.raises(EndpointSilent, match="UNAVAILABLE"):
         asyncio.run(ask_server("127.0.0.1:1", 5))
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "server_name"),
+    [
+        (["asr.example.com"], "asr.example.com", None),
+        # A route that the certificate knows nothing of.
+        (["asr.example.com"], "riva-asr-calibration.invalid", "asr.example.com"),
+        (["127.0.0.1"], "riva-asr-calibration.invalid", ""),
+        (["127.0.0.1"], "", None),
+    ],
+)
+def test_streams_over_mutual_tls(tmp_path, tone, names, host, server_name):
+    ca = certificates.issue(certificates.CA, "ca")
+    server = certificates.issue(certificates.SERVER, "server", ca, names)
+    client = certificates.issue(certificates.CLIENT, "client", ca)
+    files = {"ca.crt": ca.certificate, "client.crt": client.certificate, "client.key": client.key}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    tls = Tls(*(str(tmp_path / name) for name in files), server_name)
+    pair = [(server.key.encode(), server.certificate.encode())]
+    credentials = grpc.ssl_server_credentials(pair, ca.certificate.encode(), require_client_auth=True)
+    with serving(EchoService(), credentials) as endpoint:
+        assert asyncio.run(ask_server(endpoint, 5, host, tls)) == ["echo"]
+        _, records = load(tmp_path, tone, plan(endpoint, host=host, tls=tls))
+        streams = summarise(records)["streams"]
+        assert (streams["failed"], streams["finished"] > 0) == (0, True)
+        with pytest.raises(EndpointSilent):
+            asyncio.run(ask_server(endpoint, 2, host, dataclasses.replace(tls, certificate_file="", key_file="")))
+        with pytest.raises(EndpointSilent):
+            asyncio.run(ask_server(endpoint, 2, host, dataclasses.replace(tls, server_name="other.example.com")))
 
 
 @pytest.mark.parametrize(
