@@ -218,6 +218,13 @@ def images_loaded(imports: dict[str, subprocess.Popen]) -> tuple[bool, str]:
     return not waiting, f"still importing: {', '.join(waiting)}"
 
 
+def load_images(lab: Lab, archives: list[Path], timeout: float = 300) -> None:
+    """Import image archives into all nodes of a lab that is up, where they are not there yet."""
+    with locked(lab), step("images on every node"):
+        imports = start_imports(lab, archives)
+        wait_for("images", lambda: images_loaded(imports), timeout)
+
+
 def wait_until_ready(lab: Lab, imports: dict[str, subprocess.Popen], timeout: float) -> None:
     def apiserver() -> tuple[bool, str]:
         return api_is_ready(lab), f"see {lab.node_folder(lab.control_plane)}/log/kube-apiserver.log"

@@ -1,4 +1,4 @@
-"""The lab's command line: ``python -m lab up | down | status | kubeconfig | fault | bundle``."""
+"""The lab's command line: ``python -m lab up | down | status | kubeconfig | fault | bundle | add``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab import bundle, cluster, faults, real_gpus
+from lab import bundle, cluster, extras, faults, real_gpus
 from lab.binaries import BinaryError
 from lab.network import NetworkError
 from lab.preconditions import CannotRun
@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[common], help="show the state of every part")
     status.add_argument("--json", action="store_true", help="as JSON")
     commands.add_parser("kubeconfig", parents=[common], help="print the path of the admin kubeconfig")
+
+    add = commands.add_parser("add", parents=[common], help="load the images of what not every lab needs")
+    add.add_argument("what", choices=["metallb"], help="metallb: the unmodified chart lies in metallb/chart of the cache")
 
     fault = commands.add_parser("fault", help="break something on purpose; `fault heal` mends all of it")
     kinds = fault.add_subparsers(dest="fault", required=True)
@@ -154,7 +157,10 @@ def main() -> int:
             existing = cluster.saved(lab)
             if not existing:
                 raise cluster.LabError(f"lab {lab.name} does not exist: python -m lab up --name {lab.name}")
-            run_fault(existing, arguments)
+            if arguments.command == "add":
+                cluster.load_images(existing, [extras.metallb(existing)])
+            else:
+                run_fault(existing, arguments)
     except (
         *(SettingError, CannotRun, BinaryError, NetworkError, TimeoutError),
         *(bundle.BundleError, real_gpus.GpuError, cluster.LabError, faults.FaultError, subprocess.CalledProcessError),

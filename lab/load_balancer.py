@@ -51,7 +51,8 @@ class Balancer:
         if found := addresses_of(service):
             self.given[service.metadata.uid] = found[0]
             return
-        if service.spec.type != "LoadBalancer":
+        # A class names another controller.
+        if service.spec.type != "LoadBalancer" or service.spec.load_balancer_class:
             return
         where = f"{service.metadata.namespace}/{service.metadata.name}"
         try:

@@ -363,6 +363,37 @@ def test_proxy_reads_a_file_that_its_values_hold():
 # --- gpu-operator
 
 
+GATEWAY = {
+    **PROXY,
+    "providers": {**PROXY["providers"], "kubernetesGateway": {"enabled": True}},
+    "gateway": {
+        "listeners": {"web": None, "speech": {"port": 50051, "protocol": "HTTP", "namespacePolicy": {"from": "All"}}}
+    },
+}
+
+
+def test_traefik_as_a_gateway():
+    found = rendered("traefik", GATEWAY)
+    assert found["GatewayClass", "traefik"]["spec"]["controllerName"] == "traefik.io/gateway-controller"
+    (listener,) = found["Gateway", "traefik-gateway"]["spec"]["listeners"]
+    assert listener == {
+        "name": "speech",
+        "port": 50051,
+        "protocol": "HTTP",
+        "allowedRoutes": {"namespaces": {"from": "All"}},
+    }
+    arguments = container(found["Deployment", "traefik"])["args"]
+    assert "--providers.kubernetesgateway" in arguments
+    assert "--providers.kubernetesgateway.statusaddress.service.name=traefik" in arguments
+    (role,) = [item for (kind, _name), item in found.items() if kind == "ClusterRole"]
+    resources = [name for rule in role["rules"] for name in rule["resources"]]
+    assert {"grpcroutes", "grpcroutes/status", "gateways/status"} <= set(resources)
+    assert "referencegrants/status" not in resources
+    lost = {**GATEWAY, "gateway": {"listeners": {"speech": {"port": 1, "protocol": "HTTP"}}}}
+    assert "gateway.listeners.speech: no entry point has port 1" in refusal("traefik", lost)
+    assert ("Gateway", "traefik-gateway") not in rendered("traefik", PROXY)
+
+
 def test_operator_starts_as_upstream_starts_it():
     found = rendered("gpu-operator", {}, namespace="gpu")
     main = container(found["Deployment", "gpu-operator"])

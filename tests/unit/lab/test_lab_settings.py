@@ -119,11 +119,11 @@ def test_only_other_command_lines_leave_a_node_running():
     assert not components.same_but_for_commands(spec(Lab(), 0), spec(Lab(), 1))
 
 
-def service(name, kind="LoadBalancer", address=None, wanted=None):
+def service(name, kind="LoadBalancer", address=None, wanted=None, of_class=None):
     ingress = [SimpleNamespace(ip=address)] if address else None
     return SimpleNamespace(
         metadata=SimpleNamespace(name=name, namespace="traefik", uid=name),
-        spec=SimpleNamespace(type=kind, load_balancer_ip=wanted),
+        spec=SimpleNamespace(type=kind, load_balancer_ip=wanted, load_balancer_class=of_class),
         status=SimpleNamespace(load_balancer=SimpleNamespace(ingress=ingress)),
     )
 
@@ -134,6 +134,7 @@ def test_services_that_are_there_get_addresses_and_the_watch_goes_on_from_there(
     class Api:
         def list_service_for_all_namespaces(self, **_options):
             items = [service("new"), service("inside", "ClusterIP"), service("old", address="10.9.3.1")]
+            items.append(service("of-another-controller", of_class="molecule/metallb"))
             return SimpleNamespace(items=items, metadata=SimpleNamespace(resource_version="77"))
 
         def patch_namespaced_service_status(self, name, _namespace, body, **_options):

@@ -64,6 +64,22 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.providers.kubernetesGateway }}
+{{- if .enabled }}
+- "--providers.kubernetesgateway"
+{{- include "proxy.arguments" (list "providers.kubernetesgateway.statusaddress" (pick .statusAddress "ip" "hostname")) }}
+{{- if and .statusAddress.service.enabled $.Values.service.enabled }}
+- "--providers.kubernetesgateway.statusaddress.service.name={{ .statusAddress.service.name | default (include "proxy.fullname" $) }}"
+- "--providers.kubernetesgateway.statusaddress.service.namespace={{ .statusAddress.service.namespace | default (include "proxy.namespace" $) }}"
+{{- end }}
+{{- range $key := list "experimentalChannel" "nativeLBByDefault" }}
+{{- if get $.Values.providers.kubernetesGateway $key }}
+- "--providers.kubernetesgateway.{{ $key }}=true"
+{{- end }}
+{{- end }}
+{{- include "proxy.arguments" (list "providers.kubernetesgateway" (pick . "namespaces" "labelSelector")) }}
+{{- end }}
+{{- end }}
 {{- if .Values.providers.file.enabled }}
 - "--providers.file.directory=/etc/traefik/dynamic"
 - "--providers.file.watch={{ .Values.providers.file.watch }}"

@@ -1,0 +1,83 @@
+"""What a few tests and scenarios want on a lab that runs, and not every lab needs: ``python -m lab add metallb``.
+
+Built from the projects' own Go modules, once: MetalLB with its unmodified chart, and cert-manager's controllers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab.binaries import BinaryError, Module, find_go, module_sources, provide
+from lab.images import NOBODY, Image, program_layer, write_archive
+from lab.progress import step
+from lab.settings import Lab
+
+METALLB_VERSION = "0.16.1"
+METALLB = f"go.universe.tf/metallb@v{METALLB_VERSION}"
+METALLB_PROGRAMS = ("controller", "speaker")
+
+CERT_MANAGER_VERSION = "1.20.2"
+CERT_MANAGER_SOURCES = f"github.com/cert-manager/cert-manager@v{CERT_MANAGER_VERSION}"
+CERT_MANAGER = Module(name="cert-manager", version=CERT_MANAGER_VERSION, programs=("cert-manager",))
+
+# The kinds of the Gateway API, in the version that Traefik is built with.
+GATEWAY_API_SOURCES = "sigs.k8s.io/gateway-api@v1.6.1"
+
+
+def metallb(lab: Lab) -> Path:
+    """MetalLB's programs as an archive of images; beside it, in ``metallb/chart``, lies the unmodified chart.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    folder = lab.cache_folder / "metallb"
+    folder.mkdir(parents=True, exist_ok=True)
+    go = find_go(lab.cache_folder / "tools")
+    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    for name in METALLB_PROGRAMS:
+        if (folder / name).exists():
+            continue
+        with step(f"MetalLB {METALLB_VERSION}: {name}"):
+            words = [go, "install", "-trimpath", "-ldflags=-s -w", METALLB.replace("@", f"/{name}@")]
+            done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True)
+            if done.returncode:
+                raise BinaryError(f"MetalLB's {name} could not be built:\n{done.stderr[-2000:]}")
+    chart = folder / "chart"
+    shutil.rmtree(chart, ignore_errors=True)
+    # copyfile, not copy: Go's cache is read-only and the copy must be removable.
+    shutil.copytree(
+        module_sources(lab.binaries, (METALLB,)) / METALLB / "charts" / "metallb", chart, copy_function=shutil.copyfile
+    )
+    archive = lab.cache_folder / "images" / f"metallb-v{METALLB_VERSION}.archive"
+    if not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        images = []
+        for name in METALLB_PROGRAMS:
+            layer = program_layer(folder / f"{name}.layer", {name: folder / name})
+            # The speaker sends ARP and NDP: as root, with the capabilities that its chart leaves it.
+            user = NOBODY if name == "controller" else ""
+            tags = (f"quay.io/metallb/{name}:v{METALLB_VERSION}",)
+            images.append(Image(tags, (layer,), entrypoint=(f"/{name}",), user=user))
+        write_archive(archive, images)
+    return archive
+
+
+def cert_manager(lab: Lab) -> tuple[Path, Path]:
+    """cert-manager's controllers as one program, and the folder of its custom resource definitions.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    folder = lab.cache_folder / "cert-manager"
+    provide(CERT_MANAGER, folder)
+    return folder / "cert-manager", module_sources(lab.binaries, (CERT_MANAGER_SOURCES,)) / CERT_MANAGER_SOURCES / (
+        "deploy/crds"
+    )
+
+
+def gateway_api(lab: Lab) -> Path:
+    """The folder of the Gateway API's custom resource definitions. Raises BinaryError."""
+    return module_sources(lab.binaries, (GATEWAY_API_SOURCES,)) / GATEWAY_API_SOURCES / "config/crd/standard"
