@@ -412,7 +412,10 @@ def lay(folder: Path, manifest: dict, entry: Entry, target: Path) -> None:
     shutil.rmtree(opened, ignore_errors=True)
     with tarfile.open(partial) as archive:
         # Debian 12's Python has no filters yet; 3.14 asks for one.
-        archive.extractall(opened, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
+        if hasattr(tarfile, "tar_filter"):
+            archive.extractall(opened, filter="tar")
+        else:
+            archive.extractall(opened)
     opened.chmod(entry.mode)
     shutil.rmtree(target, ignore_errors=True)
     opened.rename(target)

@@ -31,7 +31,7 @@ NAME = "v1beta1.external.metrics.k8s.io"
 EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 VALUE = f"{EXTERNAL}/namespaces/riva/{DEMAND}"
 STREAMS = "haproxy_server_current_sessions"
-SELECTOR = scaling_rules.demand_selector("riva-asr", 31, 33)
+SELECTOR = scaling_rules.demand_selector("riva-asr", 31, 33, 0.1)
 LIMIT_PAGE = f'{STREAMS}{{proxy="speech",server="riva"}} 4\n'
 
 
