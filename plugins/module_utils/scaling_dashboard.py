@@ -11,7 +11,7 @@ from __future__ import annotations
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
 
 # Stand for the release's own, in the file of the chart.
-NAMESPACE, SERVICE, PLANNED = "NAMESPACE_", "SERVICE_", "PLANNED_"
+NAMESPACE, SERVICE, PLANNED, MOST_PODS = "NAMESPACE_", "SERVICE_", "PLANNED_", "MOST_PODS_"
 HORIZON, SPARE, SHARE = "HORIZON_", "SPARE_", "SHARE_"
 WIDTH, HEIGHT = 12, 8
 SOURCE = {"type": "prometheus", "uid": "${source}"}
@@ -36,7 +36,9 @@ def panel(place, title, unit, description, *queries):
     }
 
 
-def dashboard(namespace=NAMESPACE, service=SERVICE, horizon=HORIZON, spare=SPARE, share=SHARE, planned=PLANNED):
+def dashboard(
+    namespace=NAMESPACE, service=SERVICE, horizon=HORIZON, spare=SPARE, share=SHARE, planned=PLANNED, most=MOST_PODS
+):
     """Grafana's JSON model: streams and room, pods, waiting time, refused streams, chunks, requests that wait."""
     where = rules.service_matchers(namespace, service)
     by_service = "namespace,service"
@@ -53,9 +55,10 @@ def dashboard(namespace=NAMESPACE, service=SERVICE, horizon=HORIZON, spare=SPARE
         (
             "Pods",
             "short",
-            "Pods that are scraped, those that the demand asks for, and pods at their limit.",
+            "Pods that are scraped, those that the demand asks for, the most there may be, and pods at their limit.",
             (f"count(count by (pod) ({rules.SUCCESS_SERIES}{{{where}}}))", "pods"),
             (f"ceil(({wanted}) / {planned})", "pods for the demand"),
+            (f"vector({most})", "pods at most"),
             (
                 f"count({rules.STREAMS_SERIES}{{{rules.SPEECH},{where}}} >= {rules.LIMIT_SERIES}) or vector(0)",
                 "full pods",

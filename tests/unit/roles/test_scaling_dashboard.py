@@ -26,7 +26,10 @@ def test_the_charts_file_is_what_the_rule_set_makes():
 @pytest.mark.skipif(not HELM, reason="helm is not installed here")
 def test_the_chart_fills_it_in_for_its_release():
     values = {
-        "autoscaling": {"demand": {"plannedStreams": 19, "horizonSeconds": 31, "spareStreams": 33, "spareShare": 0.105}}
+        "autoscaling": {
+            "maxReplicas": 5,
+            "demand": {"plannedStreams": 19, "horizonSeconds": 31, "spareStreams": 33, "spareShare": 0.105},
+        }
     }
     answer = helm("template", "riva-tts", str(CHART), "--namespace", "speech", values=values)
     assert answer.returncode == 0, answer.stderr
@@ -34,19 +37,19 @@ def test_the_chart_fills_it_in_for_its_release():
     (item,) = [item for item in items if item["metadata"]["name"] == "riva-tts-dashboard"]
     assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
     (text,) = item["data"].values()
-    wanted = scaling_dashboard.dashboard("speech", "riva-tts", 31, 33, 0.105, 19)
+    wanted = scaling_dashboard.dashboard("speech", "riva-tts", 31, 33, 0.105, 19, 5)
     assert json.loads(text) == wanted
     assert scaling_rules.demand_query("speech", "riva-tts", 31, 33, spare_share=0.105) in queries(wanted)
 
 
 def test_each_panel_has_a_place_of_its_own():
-    panels = scaling_dashboard.dashboard("speech", "riva-asr", 31, 33, 0.105, 19)["panels"]
+    panels = scaling_dashboard.dashboard("speech", "riva-asr", 31, 33, 0.105, 19, 5)["panels"]
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(places) == len({panel["id"] for panel in panels}) == len(panels)
 
 
 def test_every_query_is_promql(tmp_path):
-    found = queries(scaling_dashboard.dashboard("speech", "riva-asr", 31, 33, 0.105, 19))
+    found = queries(scaling_dashboard.dashboard("speech", "riva-asr", 31, 33, 0.105, 19, 5))
     rules = [{"record": f"query_{at}", "expr": query} for at, query in enumerate(found)]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
