@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
+
+from ansible_collections.speechops.riva.plugins.module_utils import input_rules
 
 CHECK = "inputs"
 
@@ -18,6 +22,10 @@ _TYPES = {
     "list": "a list",
     "dict": "a mapping",
 }
+
+
+# Empty is an answer of its own here, other than the default.
+MAY_BE_EMPTY = {"nvidia_device_plugin_runtime_class"}
 
 
 def finding(subject, message, remedy, status="failed"):
@@ -37,17 +45,20 @@ def _shown(value):
 
 def _is(kind, value):
     if kind in ("str", "path"):
-        return isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        # 2.20 is 2.2 by the time it is seen, and no is False: such texts need their quotes.
+        return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
     if kind == "bool":
         return isinstance(value, bool) or str(value).lower() in ("true", "false", "yes", "no")
-    if kind in ("int", "float"):
-        if isinstance(value, bool):
-            return False
+    if kind == "int":
+        # As Ansible itself takes it: 3 and "3", but neither 3.0 nor "1e3".
+        if isinstance(value, str):
+            return bool(re.fullmatch(r"[+-]?[0-9]+", value))
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "float":
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            return not isinstance(value, bool) and "_" not in str(value) and math.isfinite(float(value))
+        except (TypeError, ValueError, OverflowError):
             return False
-        return kind == "float" or number == int(number)
     if kind == "list":
         return isinstance(value, list)
     if kind == "dict":
@@ -61,18 +72,25 @@ def _secret(option):
 
 def check_value(name, option, value):
     """Findings of one variable against its entry in an argument spec; goes into lists and mappings."""
-    if value is None or (value == "" and option.get("required")):
+    if value is None or value == "":
         if option.get("required"):
             return [finding(name, f"{name} is empty", f"Set {name}: {_about(option)}")]
+        default = option.get("default")
+        if default not in (None, "") and name not in MAY_BE_EMPTY and not (value == "" and name.endswith("_version")):
+            right = "nothing" if default in ([], {}) else _shown(default)
+            return [
+                finding(name, f"{name} is empty", f"Remove {name}, which then is {right}, or set it: {_about(option)}")
+            ]
         return []
     kind = option.get("type", "str")
-    shown = "a secret value" if _secret(option) else _shown(value)
+    shown = "a secret value" if _secret(option) else "something" if name.endswith(".env") else _shown(value)
     if not _is(kind, value):
+        quotes = " Put it in quotes." if kind in ("str", "path") and isinstance(value, bool | float) else ""
         return [
             finding(
                 name,
                 f"{name} is {shown}, which is not {_TYPES.get(kind, kind)}",
-                f"Set {name} to {_TYPES.get(kind, kind)}: {_about(option)}",
+                f"Set {name} to {_TYPES.get(kind, kind)}: {_about(option)}{quotes}",
             )
         ]
     choices = option.get("choices")
@@ -82,7 +100,12 @@ def check_value(name, option, value):
         return _check_list(name, option, value)
     if kind == "dict" and option.get("options"):
         return _check_mapping(name, option["options"], value)
-    return []
+    wrong = input_rules.problem(name, value)
+    if not wrong:
+        return []
+    # What a mapping holds is not shown: there may be a secret in it, and that may be what is wrong.
+    what = f"{name} {wrong[0]}" if kind == "dict" else f"{name} is {shown}, which {wrong[0]}"
+    return [finding(name, what, wrong[1])]
 
 
 def _about(option):
@@ -174,7 +197,7 @@ def check_services(services):
         found.append(finding("riva_services", what, "Give each item of riva_services its own host, or header."))
     for service in services:
         low, high = service.get("min_replicas"), service.get("max_replicas")
-        if isinstance(low, int) and isinstance(high, int) and low > high:
+        if low is not None and high is not None and _is("int", low) and _is("int", high) and int(low) > int(high):
             found.append(
                 finding(
                     "riva_services",
@@ -224,6 +247,38 @@ def chart_problem(reference, exists, is_folder):
     if is_folder(text) and not exists(text.rstrip("/") + "/Chart.yaml"):
         return "a folder without a Chart.yaml"
     return ""
+
+
+# The charts whose role works with no other; riva_chart_ref may name a copy under another name.
+CHART_NAMES = {
+    "gpu_operator_chart_ref": "gpu-operator",
+    "kube_prometheus_stack_chart_ref": "kube-prometheus-stack",
+    "metallb_chart_ref": "metallb",
+    "nvidia_device_plugin_chart_ref": "nvidia-device-plugin",
+    "prometheus_adapter_chart_ref": "prometheus-adapter",
+    "traefik_chart_ref": "traefik",
+}
+
+
+def check_chart_file(variable, reference, chart, version=None):
+    """Findings of a chart given as a folder or file. chart: its Chart.yaml; version: the one that is asked for."""
+    name, own = str(chart.get("name") or ""), str(chart.get("version") or "")
+    if not name or not own:
+        return [
+            finding(
+                variable,
+                f"{variable} is {reference}, in which there is no Chart.yaml with name and version",
+                "Take the chart's folder, or the tgz file that helm pull or helm package made.",
+            )
+        ]
+    wanted = CHART_NAMES.get(variable)
+    if wanted and name != wanted:
+        return [finding(variable, f"{variable} is {reference}, the chart {name}", f"Set it to the chart {wanted}.")]
+    if version and version.removeprefix("v") != own.removeprefix("v"):
+        setting = variable.replace("_chart_ref", "_chart_version")
+        message = f"{setting} is {version}, but the chart at {reference} has version {own}"
+        return [finding(setting, message, f"Remove {setting}, or put that version of the chart there.")]
+    return []
 
 
 OLDEST_KUBERNETES = (1, 30)

@@ -15,9 +15,11 @@ author:
 description:
   - On the controller, every variable of the roles is held against the roles' argument specs. Unknown names and keys
     (with the nearest one that is known), wrong types, missing ones and contradictions between speech services end
-    the play.
+    the play, and so do values that can't be (names, ranges, addresses, versions, placeholders for secrets). Each is
+    told with the file and line that it was set in, where Ansible knows them.
   - Then the cluster is asked whether it answers, how old it is, and, where no GPU Operator is to be installed,
-    whether it has GPUs. Charts given as a path have to be there.
+    whether it has GPUs. Charts given as a path have to be there, in the version that is asked for, and so have the
+    Secrets that no role makes.
   - The roles' variables are read from the host's variables; a task calls it without options.
 options:
   kubeconfig:
@@ -30,6 +32,23 @@ options:
     description: Charts by the name of their variable; set from the variables that end in C(_chart_ref).
     type: dict
     default: {}
+  chart_versions:
+    description: >-
+      The versions that are asked for of charts given as a path, by the same names; set from the variables that end
+      in C(_chart_version).
+    type: dict
+    default: {}
+  role:
+    description:
+      - Only the variables of this role are checked, and no cluster is asked; for hosts that are no clusters.
+    type: str
+  secrets:
+    description:
+      - Secrets that have to be there, each with name, namespace, keys, variable and why; set from the variables that
+        name them. What is in them is not returned.
+    type: list
+    elements: dict
+    default: []
   gpus_expected_now:
     description: Whether nodes have to have GPUs already; set from C(gpu_operator_enabled).
     type: bool
@@ -78,9 +97,11 @@ kubernetes:
 """
 
 import os
+import tarfile
 
+import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import inputs, scaling_plan
+from ansible_collections.speechops.riva.plugins.module_utils import input_contradictions, inputs, scaling_plan
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
@@ -94,10 +115,26 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
 )
 
 
-def chart_findings(charts):
+def chart_file(reference):
+    """Name and version in the Chart.yaml of a folder or tgz file; {} where it can't be read."""
+    try:
+        if os.path.isdir(reference):
+            with open(os.path.join(reference, "Chart.yaml"), "rb") as file:
+                return yaml.safe_load(file) or {}
+        with tarfile.open(reference) as archive:
+            members = [name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/Chart.yaml")]
+            return yaml.safe_load(archive.extractfile(members[0])) or {} if members else {}
+    except (OSError, tarfile.TarError, yaml.YAMLError):
+        return {}
+
+
+def chart_findings(charts, versions):
     found = []
     for variable, reference in sorted(charts.items()):
         words = inputs.chart_problem(reference, os.path.exists, os.path.isdir)
+        if not words and input_contradictions.is_path(reference):
+            chart = chart_file(os.path.expanduser(reference))
+            found += inputs.check_chart_file(variable, reference, chart, versions.get(variable))
         if words:
             found.append(
                 inputs.finding(
@@ -130,11 +167,50 @@ def external_metrics(cluster):
         return None
 
 
+def keys_of(cluster, namespace, name):
+    """The keys of a Secret that have a value; None where there is no such Secret."""
+    try:
+        data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or {}
+    except NotFound:
+        return None
+    return {key for key, value in data.items() if value}
+
+
+def maker_of(cluster, namespace, name):
+    """The ExternalSecret that is to make a Secret, in words; empty where there is none."""
+    for version in ("v1", "v1beta1"):
+        try:
+            path = f"/apis/external-secrets.io/{version}/namespaces/{namespace}/externalsecrets"
+            for item in cluster.list_all(path):
+                target = ((item.get("spec") or {}).get("target") or {}).get("name") or item["metadata"]["name"]
+                if target == name:
+                    return f"ExternalSecret {item['metadata']['name']}"
+            return ""
+        except (NotFound, Forbidden):
+            continue
+    return ""
+
+
+def secret_findings(cluster, secrets):
+    found = []
+    for secret in secrets:
+        try:
+            keys = keys_of(cluster, secret["namespace"], secret["name"])
+        except Forbidden:
+            continue  # Who may not see Secrets can't say that one is missing.
+        maker = maker_of(cluster, secret["namespace"], secret["name"]) if keys is None else ""
+        found += input_contradictions.check_secret(secret, keys, maker)
+    return found
+
+
 def main():
     spec = auth_argument_spec()
     spec.update(
         kubeconfig={"type": "path"},
         charts={"type": "dict", "default": {}},
+        chart_versions={"type": "dict", "default": {}},
+        role={"type": "str"},
+        secrets={"type": "list", "elements": "dict", "default": [], "no_log": False},
         gpus_expected_now={"type": "bool", "default": False},
         gpus_needed={"type": "list", "elements": "raw", "default": []},
         adapter_namespace={"type": "str", "default": "monitoring"},
@@ -142,7 +218,7 @@ def main():
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params
-    findings = chart_findings(params["charts"])
+    findings = chart_findings(params["charts"], params["chart_versions"])
     version = ""
     try:
         cluster = connect(module, Deadline(params["timeout"]))
@@ -152,6 +228,7 @@ def main():
         findings += inputs.check_nodes(nodes, params["gpus_expected_now"])
         findings += scaling_plan.check_gpus(params["gpus_needed"], [node["gpus"] for node in nodes])
         findings += inputs.check_external_metrics(external_metrics(cluster), params["adapter_namespace"])
+        findings += secret_findings(cluster, params["secrets"])
     except ClusterError as error:
         findings.append(api_finding(error))
     module.exit_json(changed=False, findings=findings, kubernetes=version)

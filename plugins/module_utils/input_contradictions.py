@@ -1,0 +1,589 @@
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Variables that are right alone and wrong together, also across roles. Pure rules.
+
+Each check takes `given`, a function from a variable's name to its value (what was set, else the role's default), and
+`was_set`, the names that the inventory or the command line set. Types and single values are checked before.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.speechops.riva.plugins.module_utils import device_plugin, input_rules
+from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, nearest, truth
+
+ADAPTER_URL = "prometheus_adapter_prometheus_url"
+RELEASES = ("gpu_operator", "kube_prometheus_stack", "prometheus_adapter", "traefik", "metallb", "nvidia_device_plugin")
+# What a GRPCRoute of the Gateway API can't express.
+ROUTE_LIMITS = (
+    "riva_allowed_sources",
+    "riva_streams_per_client",
+    "riva_streams_at_once",
+    "riva_new_streams_per_second",
+    "riva_auth_address",
+)
+# What counts or lists clients by their address, which Traefik then has to see.
+BY_ADDRESS = (
+    "riva_allowed_sources",
+    "riva_streams_per_client",
+    "riva_new_streams_per_second",
+    "traefik_connections_per_client",
+)
+
+
+def check_together(options: dict, variables: dict) -> list[dict]:
+    """Findings of all variables of one cluster, taken together.
+
+    options: {variable: entry of an argument spec}; variables: what the inventory and the command line set.
+    """
+    given, was_set = readers(options, variables)
+    return [item for check in CHECKS for item in check(given, was_set)]
+
+
+def readers(options, variables):
+    """(given, was_set) as the checks take them."""
+
+    def given(name):
+        value = variables.get(name)
+        return options.get(name, {}).get("default") if value is None else value
+
+    return given, {name for name, value in variables.items() if value is not None}
+
+
+def _services(given):
+    services = given("riva_services")
+    return [item for item in services if isinstance(item, dict)] if isinstance(services, list) else []
+
+
+def check_waits(given, was_set):
+    """A wait that ends before what it waits for may."""
+    found = []
+    load, wait = int(given("riva_model_load_seconds")), int(given("riva_timeout"))
+    if wait <= load:
+        found.append(
+            finding(
+                "riva_timeout",
+                f"riva_timeout is {wait}, and riva_model_load_seconds lets a pod load its models for {load} s: the "
+                "role "
+                "would give up first",
+                f"Set riva_timeout to {load + 300} or more.",
+            )
+        )
+    for item in _services(given):
+        measured = float(item.get("model_load_seconds") or 0)
+        if measured > load:
+            found.append(
+                finding(
+                    "riva_services",
+                    f"{item.get('name')}: model_load_seconds is {measured:g}, more than riva_model_load_seconds "
+                    f"({load}): "
+                    "its pods would be started anew before they are ready",
+                    f"Set riva_model_load_seconds to {int(measured * 2)} or more.",
+                )
+            )
+    days, renew = int(given("traefik_tls_days")), int(given("traefik_tls_renew_days"))
+    if renew >= days:
+        found.append(
+            finding(
+                "traefik_tls_renew_days",
+                f"traefik_tls_renew_days is {renew}, and a certificate lasts traefik_tls_days ({days}): it would be "
+                "made "
+                "anew by each run",
+                f"Set traefik_tls_renew_days to {max(days // 3, 1)}, a third of traefik_tls_days.",
+            )
+        )
+    return found
+
+
+def check_gpu_stack(given, was_set):
+    found = []
+    if given("gpu_stack") == "operator" and not truth(given("gpu_operator_enabled")):
+        found.append(
+            finding(
+                "gpu_operator_enabled",
+                "gpu_stack is operator and gpu_operator_enabled is false",
+                "Remove gpu_operator_enabled, or set gpu_stack to preinstalled.",
+            )
+        )
+    for role in ("gpu_operator", "nvidia_device_plugin"):
+        settings = {
+            "sharing": given(f"{role}_sharing"),
+            "replicas": given(f"{role}_replicas"),
+            "mig_strategy": given(f"{role}_mig_strategy") if f"{role}_mig_strategy" in was_set else "none",
+        }
+        groups = given("nvidia_device_plugin_groups") if role == "nvidia_device_plugin" else []
+        for words in device_plugin.problems(settings, groups or []):
+            what, _semicolon, right = words.replace("nvidia_device_plugin", role, 1).partition("; ")
+            subject = f"{role}_groups" if "_groups" in what else f"{role}_replicas"
+            remedy = f"{right[:1].upper()}{right[1:]}." if right else f"Correct {subject}."
+            found.append(finding(subject, what, remedy))
+        nodes, gpus = given(f"{role}_expected_nodes"), given(f"{role}_expected_gpus")
+        if int(gpus) < int(nodes):
+            found.append(
+                finding(
+                    f"{role}_expected_gpus",
+                    f"{role}_expected_gpus is {gpus}, less than {role}_expected_nodes ({nodes})",
+                    f"Count GPUs, not nodes: set {role}_expected_gpus to {nodes} or more.",
+                )
+            )
+    if str(given("nvidia_device_plugin_namespace")) == "default":
+        found.append(
+            finding(
+                "nvidia_device_plugin_namespace",
+                "nvidia_device_plugin_namespace is default, which the chart refuses",
+                "Leave it out, or name a namespace of its own.",
+            )
+        )
+    return found
+
+
+def check_enterprise(given, was_set):
+    if given("gpu_operator_edition") != "enterprise" or given("gpu_stack") in ("manual", "preinstalled"):
+        return []
+    found = []
+    if not given("gpu_operator_ngc_api_key") and not given("riva_ngc_api_key"):
+        found.append(
+            finding(
+                "gpu_operator_ngc_api_key",
+                "gpu_operator_edition is enterprise, and neither gpu_operator_ngc_api_key nor riva_ngc_api_key is "
+                "set: its "
+                "images could not be pulled",
+                "Set gpu_operator_ngc_api_key from a vault.",
+            )
+        )
+    return found
+
+
+def check_driver(given, was_set):
+    found = []
+    version, branch = str(given("nvidia_driver_version") or ""), given("nvidia_driver_branch")
+    if version and "nvidia_driver_branch" in was_set and version.split(".")[0] != str(branch):
+        found.append(
+            finding(
+                "nvidia_driver_branch",
+                f"nvidia_driver_branch is {branch} and nvidia_driver_version is {version}",
+                "Leave nvidia_driver_branch out: the version decides it.",
+            )
+        )
+    key, certificate = given("nvidia_driver_mok_key"), given("nvidia_driver_mok_certificate")
+    if bool(key) != bool(certificate):
+        there, missing = ("key", "certificate") if key else ("certificate", "key")
+        found.append(
+            finding(
+                f"nvidia_driver_mok_{missing}",
+                f"nvidia_driver_mok_{there} is set and nvidia_driver_mok_{missing} is not",
+                "DKMS signs with both: set the other one too.",
+            )
+        )
+    return found
+
+
+def check_monitoring(given, was_set):
+    """The adapter asks the Prometheus that kube_prometheus_stack installs, and as often as it scrapes."""
+    found = []
+    namespace = given("kube_prometheus_stack_namespace")
+    if namespace != "monitoring" and ADAPTER_URL not in was_set:
+        found.append(
+            finding(
+                ADAPTER_URL,
+                f"kube_prometheus_stack_namespace is {namespace}, but {ADAPTER_URL} still names the namespace "
+                "monitoring",
+                f"Set {ADAPTER_URL} to http://kube-prometheus-stack-prometheus.{namespace}.svc.",
+            )
+        )
+    scrape, looks = given("riva_scrape_interval"), given("prometheus_adapter_scrape_interval")
+    if looks is not None and int(looks) < int(scrape):
+        found.append(
+            finding(
+                "prometheus_adapter_scrape_interval",
+                f"prometheus_adapter_scrape_interval is {looks}, but the services are scraped every {scrape} s "
+                "(riva_scrape_interval): rates over four scrapes would often have none to look at",
+                "Leave prometheus_adapter_scrape_interval out; it follows riva_scrape_interval.",
+            )
+        )
+    return found
+
+
+def check_routes(given, was_set):
+    """A route reaches clients only where the Traefik that is installed looks for it."""
+    found = []
+    kind, namespace = given("riva_route_kind"), given("riva_namespace")
+    watched = given("traefik_watched_namespaces")
+    if kind == "IngressRoute" and watched is not None and namespace not in watched:
+        found.append(
+            finding(
+                "traefik_watched_namespaces",
+                f"traefik_watched_namespaces is {watched}, without riva_namespace ({namespace}): Traefik would not "
+                "see the "
+                "routes",
+                f"Add {namespace} to it, or leave it out.",
+            )
+        )
+    mine, served = given("riva_ingress_class"), given("traefik_ingress_class")
+    if kind == "IngressRoute" and mine is not None and mine != served:
+        found.append(
+            finding(
+                "riva_ingress_class",
+                f"riva_ingress_class is {mine}, but the Traefik that is installed serves traefik_ingress_class "
+                f"({served})",
+                "Leave riva_ingress_class out; it follows traefik_ingress_class.",
+            )
+        )
+    limits = [name for name in ROUTE_LIMITS if given(name)]
+    if kind == "GRPCRoute" and limits:
+        found.append(
+            finding(
+                limits[0],
+                f"riva_route_kind is GRPCRoute, which has no place for {', '.join(limits)}: calls would not be limited",
+                "Take riva_route_kind IngressRoute, or limit calls at your Gateway and remove "
+                f"{'it' if len(limits) == 1 else 'them'} here.",
+            )
+        )
+    by_address = [name for name in BY_ADDRESS if given(name)]
+    seen = given("traefik_client_addresses")
+    if by_address and seen is not None and not truth(seen):
+        found.append(
+            finding(
+                "traefik_client_addresses",
+                f"traefik_client_addresses is false, and {', '.join(by_address)} goes by addresses: Traefik would see "
+                "those "
+                "of nodes",
+                "Leave traefik_client_addresses out; it is true then.",
+            )
+        )
+    return found
+
+
+def check_exposure(given, was_set):
+    found = []
+    exposure = given("riva_exposure")
+    if exposure in ("nodeport", "hostport") and given("traefik_address"):
+        found.append(
+            finding(
+                "traefik_address",
+                f"traefik_address is {given('traefik_address')}, but with riva_exposure {exposure} there is no load "
+                "balancer "
+                "to give it",
+                "Remove traefik_address, or take another riva_exposure.",
+            )
+        )
+    if exposure == "hostport" and int(given("traefik_node_port") or 0):
+        found.append(
+            finding(
+                "traefik_node_port",
+                f"traefik_node_port is {given('traefik_node_port')}, but riva_exposure hostport has no node port",
+                "Remove traefik_node_port; clients connect to traefik_grpc_port of the nodes.",
+            )
+        )
+    port = int(given("traefik_node_port") or 0)
+    low, high = input_rules.NODE_PORTS
+    if port and not low <= port <= high:
+        found.append(
+            finding(
+                "traefik_node_port",
+                f"traefik_node_port is {port}, outside of {low} to {high}, Kubernetes' own range",
+                "Take a port of that range, unless the API server has another --service-node-port-range.",
+                "warning",
+            )
+        )
+    if given("metallb_mode") == "bgp" and exposure == "metallb" and not given("metallb_bgp_peers"):
+        found.append(
+            finding(
+                "metallb_bgp_peers",
+                "metallb_mode is bgp and metallb_bgp_peers is empty: nobody would learn of the addresses",
+                "Set metallb_bgp_peers to a list such as "
+                "[{name: tor, address: 192.0.2.1, asn: 64512, own_asn: 64513}].",
+            )
+        )
+    if given("metallb_mode") == "l2" and given("metallb_bgp_peers"):
+        found.append(
+            finding(
+                "metallb_mode",
+                "metallb_bgp_peers is set and metallb_mode is l2, which has no peers",
+                "Set metallb_mode to bgp, or remove metallb_bgp_peers.",
+            )
+        )
+    return found
+
+
+def check_model_store(given, was_set):
+    store = given("riva_model_store")
+    if not isinstance(store, dict):
+        return []
+    found, kind = [], store.get("type")
+    belongs = {
+        "host_path": "hostPath",
+        "existing_claim": "pvc",
+        "size": "pvc",
+        "storage_class": "pvc",
+        "access_modes": "pvc",
+    }
+    for key, home in belongs.items():
+        if store.get(key) and kind != home:
+            found.append(
+                finding(
+                    f"riva_model_store.{key}",
+                    f"riva_model_store has {key}, but its type is {kind}",
+                    f"Set type to {home}, or remove {key}.",
+                )
+            )
+    if kind == "hostPath" and "riva_model_store" in was_set and not store.get("host_path"):
+        found.append(
+            finding(
+                "riva_model_store.host_path",
+                "riva_model_store is of type hostPath and lacks host_path",
+                "Add host_path, such as /var/lib/riva.",
+            )
+        )
+    if store.get("existing_claim") and (store.get("size") or store.get("storage_class")):
+        found.append(
+            finding(
+                "riva_model_store.existing_claim",
+                "riva_model_store names existing_claim, and size or storage_class of a claim that would be made",
+                "Remove existing_claim to have a claim made, or the others to use the one that is there.",
+            )
+        )
+    modes = store.get("access_modes") or []
+    known = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+    for mode in modes:
+        if mode not in known:
+            found.append(
+                finding(
+                    "riva_model_store.access_modes",
+                    f"riva_model_store.access_modes has {mode!r}",
+                    f"Take one of: {', '.join(known)}.",
+                )
+            )
+    most = max([int(item.get("max_replicas") or 3) for item in _services(given)] or [0])
+    if modes and not {"ReadWriteMany", "ReadOnlyMany"} & set(modes) and most > 1:
+        found.append(
+            finding(
+                "riva_model_store.access_modes",
+                f"riva_model_store.access_modes is {', '.join(map(str, modes))}, and a service may grow to {most} "
+                "pods: a "
+                "second one could not run on another node",
+                "Take ReadWriteMany, or hostPath, or a max_replicas of 1.",
+                "warning",
+            )
+        )
+    return found
+
+
+def check_helm(given, was_set):
+    found = []
+    if given("helm_download_url") and "helm_mirror" in was_set:
+        found.append(
+            finding(
+                "helm_download_url",
+                "helm_download_url and helm_mirror are both set, and only the first would be used",
+                "Remove one of them.",
+            )
+        )
+    for name in sorted(was_set):
+        if not name.endswith("_chart_version") or given(name):
+            continue
+        reference = str(given(name.replace("_version", "_ref")) or "")
+        if reference and not is_path(reference):
+            found.append(
+                finding(
+                    name,
+                    f"{name} is empty, and the chart {reference} comes from a repository: any version would do",
+                    f"Set {name} to an exact version, or leave it out for the one that was tested.",
+                )
+            )
+    return found
+
+
+def is_path(reference: str) -> bool:
+    """Whether a chart is named by a folder or file, as Helm sees it."""
+    if reference.startswith(("oci://", "http://", "https://")):
+        return False
+    return reference.startswith(("/", ".", "~")) or reference.endswith((".tgz", ".tar.gz"))
+
+
+def check_releases(given, was_set):
+    """Two releases of one name in one namespace would overwrite each other."""
+    taken, found = {}, []
+    named = [(given(f"{r}_namespace"), given(f"{r}_release_name"), f"{r}_release_name") for r in RELEASES]
+    named += [(given("riva_namespace"), item.get("name"), "riva_services") for item in _services(given)]
+    for namespace, name, variable in named:
+        other = taken.setdefault((namespace, name), variable)
+        if other != variable:
+            found.append(
+                finding(
+                    variable,
+                    f"{variable} and {other} both name release {name} in namespace {namespace}",
+                    f"Give one of them another name or another namespace: "
+                    f"{variable.replace('_release_name', '_namespace')}.",
+                )
+            )
+    return found
+
+
+def check_keys(given, was_set):
+    """The roles make their Secrets only where there is an API key."""
+    if given("riva_model_deploy_key") and not given("riva_ngc_api_key") and _fetching(given):
+        return [
+            finding(
+                "riva_ngc_api_key",
+                "riva_model_deploy_key is set and riva_ngc_api_key is not: no Secret would be made of it",
+                "Set riva_ngc_api_key from a vault too. Where the Secrets exist already, remove riva_model_deploy_key.",
+            )
+        ]
+    return []
+
+
+def _fetching(given):
+    """The services that fetch models from NGC before they start."""
+    return [item for item in _services(given) if item.get("models")]
+
+
+def _value_of(given, service, *path):
+    """A free value of a service's chart: its own, else that of riva_values."""
+    for values in (service.get("values"), given("riva_values")):
+        for key in path:
+            values = values.get(key) if isinstance(values, dict) else None
+        if values:
+            return values
+    return None
+
+
+def secrets_needed(options: dict, variables: dict) -> list[dict]:
+    """The Secrets that have to be there before anything is changed, since no role makes them.
+
+    Each as {name, namespace, keys, variable, why}: `variable` names the Secret, or is what would have it made.
+    """
+    given, _was_set = readers(options, variables)
+    found: dict[tuple[str, str], dict] = {}
+
+    def need(namespace, name, keys, variable, why):
+        secret = {"name": str(name), "namespace": namespace, "keys": keys, "variable": variable, "why": why}
+        found.setdefault((namespace, str(name)), secret)
+
+    namespace = given("riva_namespace")
+    for item in _fetching(given):
+        why = f"{item.get('name')} fetches models"
+        own = _value_of(given, item, "modelInit", "apiKeySecret")
+        if own or not given("riva_ngc_api_key"):
+            need(namespace, own or "modelpullsecret", ["apikey"], "riva_ngc_api_key", why)
+        own = _value_of(given, item, "modelInit", "deployKeySecret")
+        if own or not given("riva_model_deploy_key"):
+            need(namespace, own or "riva-model-deploy-key", ["key"], "riva_model_deploy_key", why)
+    for name in given("riva_image_pull_secrets") or []:
+        if name != "imagepullsecret" or not given("riva_ngc_api_key"):
+            need(namespace, name, [".dockerconfigjson"], "riva_image_pull_secrets", "images are pulled with it")
+    for item in _services(given):
+        if item.get("tls_secret"):
+            need(
+                namespace, item["tls_secret"], ["tls.crt", "tls.key"], "riva_services", f"{item.get('name')} serves it"
+            )
+    tls, front = given("traefik_tls"), given("traefik_namespace")
+    if tls == "secret":
+        need(front, given("traefik_tls_secret"), ["tls.crt", "tls.key"], "traefik_tls_secret", "traefik_tls is secret")
+    if truth(given("traefik_mtls")) and tls in ("secret", "cert_manager"):
+        need(front, given("traefik_mtls_ca_secret"), ["ca.crt"], "traefik_mtls_ca_secret", "traefik_mtls is true")
+    if given("riva_exposure") == "metallb":
+        for peer in given("metallb_bgp_peers") or []:
+            if isinstance(peer, dict) and peer.get("password_secret"):
+                why = f"peer {peer.get('name')} asks for it"
+                need(given("metallb_namespace"), peer["password_secret"], ["password"], "metallb_bgp_peers", why)
+    return list(found.values())
+
+
+def check_secret(secret: dict, keys: set[str] | None, maker: str = "") -> list[dict]:
+    """Findings of one of `secrets_needed`.
+
+    keys: those that it has with a value, None where there is no such Secret; maker: the ExternalSecret that is to
+    make it, in words.
+    """
+    name, namespace, variable = secret["name"], secret["namespace"], secret["variable"]
+    wanted = ", ".join(secret["keys"])
+    made = variable in ("riva_ngc_api_key", "riva_model_deploy_key")
+    if keys is None and maker:
+        message = f"Secret {namespace}/{name} is not there yet ({secret['why']}); {maker} is to make it"
+        remedy = f"Look why it has not: kubectl -n {namespace} describe externalsecret."
+        return [finding(variable, message, remedy, "warning")]
+    if keys is None:
+        remedy = f"Set {variable} from a vault, or make" if made else "Make"
+        remedy += f" the Secret {name} in namespace {namespace} with {wanted}"
+        remedy += "." if made else f", or correct {variable}."
+        return [finding(variable, f"there is no Secret {namespace}/{name}, but {secret['why']}", remedy)]
+    lacking = [key for key in secret["keys"] if key not in keys]
+    if lacking:
+        message = f"Secret {namespace}/{name} lacks {', '.join(lacking)}, but {secret['why']}"
+        return [finding(variable, message, f"Make it anew, with {wanted}.")]
+    return []
+
+
+CHECKS = (
+    check_waits,
+    check_gpu_stack,
+    check_enterprise,
+    check_driver,
+    check_monitoring,
+    check_routes,
+    check_exposure,
+    check_model_store,
+    check_helm,
+    check_releases,
+    check_keys,
+)
+
+
+# Free values of a chart.
+
+
+def check_chart_values(place: str, values: dict, known: dict) -> list[dict]:
+    """Findings of free values against the chart's own: keys that it does not have, and groups that are none.
+
+    Where the chart's own value is an empty mapping or nothing, anything goes.
+    """
+    found = []
+    for key, value in values.items():
+        name = f"{place}.{key}"
+        if key not in known:
+            like = nearest(key, known)
+            remedy = f"Did you mean {like}?" if like else f"The chart has: {', '.join(sorted(map(str, known)))}."
+            found.append(finding(name, f"{name} is no value of the riva chart", remedy))
+        elif isinstance(known[key], dict) and known[key]:
+            if isinstance(value, dict):
+                found += check_chart_values(name, value, known[key])
+            elif value is not None:
+                found.append(
+                    finding(
+                        name, f"{name} is {value!r}, where the chart has a mapping", f"Set keys below {name} instead."
+                    )
+                )
+    return found
+
+
+_SECRET = re.compile(r"(password|passwd|token|api_?key|private_?key)$", re.IGNORECASE)
+
+
+def secrets_in_values(place: str, values: object) -> list[dict]:
+    """Warnings for texts in free values whose keys look like secrets: Helm keeps values readable in the cluster."""
+    if isinstance(values, list):
+        return [item for inner in values for item in secrets_in_values(place, inner)]
+    if not isinstance(values, dict):
+        return []
+    found = []
+    for key, value in values.items():
+        name = f"{place}.{key}"
+        if (
+            isinstance(value, str)
+            and value
+            and re.search(r"(password|passwd|token|api_?key|private_?key)$", str(key), re.I)
+        ):
+            found.append(
+                finding(
+                    name,
+                    f"{name} looks like a secret, and Helm keeps values readable in the cluster",
+                    "Put it into a Secret of its own, and name that in the chart's values.",
+                    "warning",
+                )
+            )
+        else:
+            found += secrets_in_values(name, value)
+    return found
