@@ -59,8 +59,6 @@ wait $measuring
 play verify playbooks/verify.yml -i tests/real_gpu/hosts.yml -e verify_report_file="$results/verify.json"
 step labels .venv/bin/ansible -i inventories/lab -i tests/real_gpu/hosts.yml real-gpu-1 -m speechops.riva.gpu_hardware_info \
   -a "node=real-gpu-1"
-play preinstalled site.yml --tags gpu -e gpu_stack=preinstalled
-
 # The GPUs' own figures beside those of the pods, once a second.
 nvidia-smi --query-gpu=timestamp,index,utilization.gpu,memory.used,power.draw,clocks.sm --format=csv -l 1 \
   >"$results/gpus.csv" 2>/dev/null &
@@ -73,13 +71,15 @@ allocations() { "$kubectl" -n riva get pods -l app.kubernetes.io/component=speec
 load=${REAL_LOAD:-$((gpus > 1 ? 115 * gpus - 30 : 100))}
 expect='[1'
 [ "$gpus" -gt 1 ] && expect="$expect, $gpus, 1"
-play load playbooks/load_test.yml -e "{\"load_test_profile\": [{\"streams\": 20, \"duration\": 15}, {\"streams\": $load, \"duration\": ${REAL_SECONDS:-130}, \"ramp\": 60}], \"load_test_expect_replicas\": $expect]}" \
+play load playbooks/load_test.yml -e "{\"load_test_profile\": [{\"streams\": 20, \"duration\": 10}, {\"streams\": $load, \"duration\": ${REAL_SECONDS:-120}, \"ramp\": 60}], \"load_test_expect_replicas\": $expect]}" \
   -e load_test_report_folder="$results/report" -e load_test_max_streams=20000 -e load_test_tail_seconds=150
 kill $watch
 
 # It needs a GPU beside the service's.
-[ "$gpus" -gt 1 ] && play calibrate playbooks/calibrate.yml -e calibrate_first_streams=60 -e calibrate_max_streams=400 \
-  -e calibrate_peak_streams="$load" -e calibrate_report_folder="$results/calibration" -e calibrate_file="$results/calibration.yml"
+[ "$gpus" -gt 1 ] && play calibrate playbooks/calibrate.yml -e calibrate_first_streams=100 -e calibrate_max_streams=220 \
+  -e calibrate_hold_seconds=10 -e calibrate_settle_seconds=4 -e calibrate_confirm_seconds=25 -e calibrate_peak_streams="$load" -e calibrate_report_folder="$results/calibration" -e calibrate_file="$results/calibration.yml"
+
+play preinstalled site.yml --tags gpu -e gpu_stack=preinstalled
 
 # One GPU too few: the pod that is Pending has to be explained by its name.
 play one-too-few site.yml --tags riva -e "real_min_replicas=$((gpus + 1))" -e "real_max_replicas=$((gpus + 1))" -e riva_timeout=45
