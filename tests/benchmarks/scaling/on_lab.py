@@ -186,9 +186,9 @@ def judge(folder: Path, rule: str) -> dict:
     machine = json.loads((folder / "machine.json").read_text())
     recording = recorded.extract(folder / "samples.jsonl", float("inf"), settings(rule))
     (folder / "extract.json").write_text(json.dumps(recording) + "\n")
-    # The controller looks each 15 s; when, its decisions tell. A run without one is tried with several.
+    # The controller looks each 15 s; when, its decisions tell, to the second. A run without one is tried with several.
     decided = [entry["t_s"] % SYNC for entry in summary["hpa"]["decisions"] if entry["t_s"] is not None]
-    phases = decided[:1] or [0, 5, 10]
+    phases = [decided[0], decided[0] + 0.5, decided[0] + 1] if decided else [0, 5, 10]
     apart = [
         max(abs(lab - replayed) for _at, lab, replayed in recorded.compare(recording, history))
         for sync in phases
