@@ -41,9 +41,10 @@ def day_rules(load_seconds: float) -> list[rules.Rule]:
     return [
         *(rules.article(target) for target in (0.5, 10, 15)),
         *(rules.peer(streams) for streams in (20, 24)),
-        *(rules.peer(streams, limit) for streams in (24, 26)),
+        # A full pod stays ready on hundreds of pods: else the balancer forgets its counts all the time.
         *(rules.limit_beside_readiness(rules.peer(streams, limit)) for streams in (24, 26)),
         *(rules.limit_beside_readiness(rules.demand(SERVICE, load_seconds, spare)) for spare in rules.DAY_SPARES),
+        rules.counts_kept(rules.demand(SERVICE, load_seconds, 1)),
         *(rules.oldest_first(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1)),
     ]
 
