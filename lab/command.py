@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("kubeconfig", parents=[common], help="print the path of the admin kubeconfig")
 
     add = commands.add_parser("add", parents=[common], help="load the images of what not every lab needs")
-    add.add_argument("what", choices=["metallb"], help="metallb: the unmodified chart lies in metallb/chart of the cache")
+    add.add_argument("what", choices=["metallb"], help="metallb: its chart lies in metallb/chart of the cache")
 
     fault = commands.add_parser("fault", help="break something on purpose; `fault heal` mends all of it")
     kinds = fault.add_subparsers(dest="fault", required=True)

@@ -389,9 +389,10 @@ def model_load(pod: Mapping) -> dict | None:
     None where it can't be told: the pod is not ready, or its server began anew.
     """
     status = pod.get("status") or {}
-    ready = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
+    ready: Mapping = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
     containers = status.get("containerStatuses") or []
-    server = next((c for c in containers if c.get("name") == SERVER_CONTAINER), None) or next(iter(containers), {})
+    servers = [c for c in containers if c.get("name") == SERVER_CONTAINER] or containers
+    server: Mapping = servers[0] if servers else {}
     started = ((server.get("state") or {}).get("running") or {}).get("startedAt")
     created = (pod.get("metadata") or {}).get("creationTimestamp")
     if ready.get("status") != "True" or not started or not created or server.get("restartCount"):

@@ -69,6 +69,7 @@ class ClusterError(Exception):
 
     transient = False
     status: int | None = None
+    retry_after: float | None = None
 
     def __init__(self, message: str, remedy: str = "", reason: str = "") -> None:
         super().__init__(message)
@@ -291,15 +292,15 @@ class NextPage:
         self.query: dict = {}
         self.sent: Future | None = None
 
-    def ask(self, query: Mapping) -> None:
+    def ask(self, query: Mapping) -> Future:
         if self.sent is None or self.query != query:
             self.drop()
             self.query, self.sent = dict(query), self.pool.submit(self.send, dict(query))
+        return self.sent
 
     def answer(self, query: Mapping) -> urllib3.HTTPResponse:
         """The answer to this query, or the error of its request; asked for now if it was not before."""
-        self.ask(query)
-        sent, self.sent = self.sent, None
+        sent, self.sent = self.ask(query), None
         return sent.result()
 
     def drop(self) -> None:
@@ -351,7 +352,7 @@ class Cluster:
                 silences = sum(isinstance(entry, Silent) for entry in errors)
                 if len(errors) == ATTEMPTS or silences == MOST_SILENCES:
                     raise usual(errors) from error
-                self.pause(getattr(error, "retry_after", None), len(errors), error)
+                self.pause(error.retry_after, len(errors), error)
 
     def pause(self, retry_after: float | None, attempt: int, error: ClusterError) -> None:
         seconds = retry_after if retry_after is not None else FIRST_PAUSE * 2 ** (attempt - 1)
@@ -427,7 +428,7 @@ class Cluster:
                 items = protobuf.read_list(chunks, fields, metadata)
             else:
                 items = self.json_items(path, b"".join(chunks), metadata)
-            kept = []
+            kept: list = []
             try:
                 for item in items:
                     # A list's metadata comes before its items.
@@ -648,9 +649,9 @@ def certificate_end(path: str | None) -> datetime | None:
     """When the first certificate in a PEM file ends; None where it can't be told."""
     try:
         with open(path or "", encoding="ascii") as file:
-            found = PEM.search(file.read())
-        found = VALIDITY.search(base64.b64decode(found.group(1))) if found else None
-        digits = found.group(1)[2:].decode() if found else ""
+            block = PEM.search(file.read())
+        validity = VALIDITY.search(base64.b64decode(block.group(1))) if block else None
+        digits = validity.group(1)[2:].decode() if validity else ""
         # Two digits of the year mean 1950 to 2049.
         century = ("20" if digits[:2] < "50" else "19") if len(digits) == 12 else ""
         return datetime.strptime(f"{century}{digits}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)

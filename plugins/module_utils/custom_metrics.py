@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeGuard
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
@@ -97,12 +98,12 @@ def findings_of(verdicts: Sequence[Verdict]) -> list[Finding]:
 # Label selectors
 
 
-def selector_matches(selector: Mapping, labels: Mapping) -> bool:
+def selector_matches(selector: object, labels: object) -> bool:
     """Whether a label selector (matchLabels, matchExpressions) takes these labels; an empty one takes all."""
-    selector, labels = mapping(selector), mapping(labels)
-    if any(labels.get(key) != value for key, value in mapping(selector.get("matchLabels")).items()):
+    wanted, there = mapping(selector), mapping(labels)
+    if any(there.get(key) != value for key, value in mapping(wanted.get("matchLabels")).items()):
         return False
-    return all(expression_matches(mapping(entry), labels) for entry in sequence(selector.get("matchExpressions")))
+    return all(expression_matches(mapping(entry), there) for entry in sequence(wanted.get("matchExpressions")))
 
 
 def expression_matches(expression: Mapping, labels: Mapping) -> bool:
@@ -378,7 +379,7 @@ def values_verdict(metric: str, listed: bool, values: Mapping[str, float | None]
             "see the links before it; a new pod has a value after two scrapes",
             own=False,
         )
-    wrong = [name for name in ready if values[name] is None or values[name] < 0 or not math.isfinite(values[name])]
+    wrong = [name for name in ready if not plausible(values[name])]
     if wrong:
         return verdict(
             "api",
@@ -426,6 +427,11 @@ def offers_external(resources: Mapping, metric: str) -> bool:
     return any(mapping(entry).get("name") == metric for entry in sequence(resources.get("resources")))
 
 
+def plausible(value: float | None) -> TypeGuard[float]:
+    """Whether a number can be a time or an amount at all."""
+    return value is not None and value >= 0 and math.isfinite(value)
+
+
 def external_values(answer: Mapping) -> list[float | None]:
     """The numbers of an ExternalMetricValueList; None where one is no quantity. The HPA takes their sum."""
     return [scaling_rules.parse_quantity(mapping(item).get("value")) for item in sequence(mapping(answer).get("items"))]
@@ -436,7 +442,8 @@ def external_verdict(metric: str, listed: bool, values: Sequence[float | None], 
     if not values:
         text = "has no value for this service" if listed else f"{EXTERNAL_GROUP} does not list the metric"
         return verdict("api", metric, FAILED, text, "see the links before it", own=False)
-    if any(value is None or value < 0 or not math.isfinite(value) for value in values):
+    known = [value for value in values if plausible(value)]
+    if len(known) < len(values):
         return verdict(
             "api",
             metric,
@@ -444,7 +451,7 @@ def external_verdict(metric: str, listed: bool, values: Sequence[float | None], 
             f"impossible value: {values[0]}",
             "use the collection's rule (filter external_rules) in the chart's rules.external",
         )
-    demand, planned = sum(values), scaling_rules.parse_quantity(target)
+    demand, planned = sum(known), scaling_rules.parse_quantity(target)
     pods = f", {math.ceil(demand / planned)} pods of {planned:g}" if planned else ""
     return verdict("api", metric, OK, f"room is wanted for {demand:g} streams{pods}")
 

@@ -164,7 +164,8 @@ def read_labels(labels: Mapping) -> Gpus:
     """Everything the labels say, in whichever form."""
     labels = mapping(labels)
     product = label(labels, "gpu.product")
-    model, sharing, profiles, invalid = product, "none", (), False
+    model, sharing, invalid = product, "none", False
+    profiles: tuple[str, ...] = ()
     if model and model.endswith(SHARED_SUFFIX):
         model, sharing = model.removesuffix(SHARED_SUFFIX), "time-slicing"
     if model and model.endswith(INVALID_SUFFIX):
@@ -181,7 +182,7 @@ def read_labels(labels: Mapping) -> Gpus:
     capability = f"{major}.{minor or 0}" if major is not None and major > 0 else None
     family = label(labels, "gpu.family")
     if family not in FAMILIES:
-        family = family_of(major, minor or 0) if capability else None
+        family = family_of(major, minor or 0) if major and capability else None
     memory = as_int(label(labels, "gpu.memory"))
     strategy = label(labels, "mig.strategy")
     capable = label(labels, "mig.capable")
@@ -203,6 +204,10 @@ def read_labels(labels: Mapping) -> Gpus:
     )
 
 
+# What a Node is given where its labels are still to be read.
+UNREAD = read_labels({})
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """What of a node object the rules need; the rest is dropped as it comes in."""
@@ -215,10 +220,10 @@ class Node:
     allocatable: Mapping = field(default_factory=dict)
     capacity: Mapping = field(default_factory=dict)
     labelled: int | None = None  # When GFD wrote the labels, in seconds of the epoch.
-    gpus: Gpus | None = None
+    gpus: Gpus = UNREAD
 
     def __post_init__(self) -> None:
-        if self.gpus is None:
+        if self.gpus is UNREAD:
             object.__setattr__(self, "gpus", read_labels(self.labels))
 
 
@@ -293,8 +298,8 @@ def project_node(item: Mapping, known: dict | None = None) -> Node:
         return Node(name, *parts, labelled)
     if same is None:
         same = known[key] = Node(name, *parts)
-    parts = (same.labels, same.taints, unschedulable, same.ready, same.allocatable, same.capacity)
-    return Node(name, *parts, labelled, same.gpus)
+    shared = (same.labels, same.taints, unschedulable, same.ready, same.allocatable, same.capacity)
+    return Node(name, *shared, labelled, same.gpus)
 
 
 def nvidia_only(resources: object) -> dict:

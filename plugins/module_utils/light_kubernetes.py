@@ -28,7 +28,7 @@ def postponed(name: str) -> ModuleType:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
         raise ImportError(f"No module named {name!r}", name=name)
-    package = importlib.util.module_from_spec(spec)
+    package, loader = importlib.util.module_from_spec(spec), spec.loader
 
     def missing(attribute: str):
         if attribute.startswith("__"):
@@ -36,7 +36,7 @@ def postponed(name: str) -> ModuleType:
         if importlib.util.find_spec(f"{name}.{attribute}"):
             return importlib.import_module(f"{name}.{attribute}")
         del package.__dict__["__getattr__"]
-        spec.loader.exec_module(package)
+        loader.exec_module(package)
         return getattr(package, attribute)
 
     package.__dict__["__getattr__"] = missing

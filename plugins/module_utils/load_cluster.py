@@ -57,7 +57,7 @@ def metric_values(hpa: dict) -> list[dict]:
 
 
 def _metric_source(metric: dict) -> tuple[str, dict]:
-    source = metric.get(METRIC_SOURCES.get(metric.get("type"), ""), {}) or {}
+    source = metric.get(METRIC_SOURCES.get(str(metric.get("type")), ""), {}) or {}
     return source.get("metric", {}).get("name") or source.get("name") or metric.get("type") or "?", source
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import NormalDist
+from typing import TypeGuard
 
 MOST_STREAMS_AT_ONCE = 1000
 LONGEST_PROFILE_SECONDS = 4 * 3600
@@ -86,11 +87,11 @@ def profile_problems(steps: list[dict], most: int = MOST_STREAMS_AT_ONCE) -> lis
     return problems
 
 
-def _is_count(value) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -330,13 +330,14 @@ class LoadTest:
             self.stop(reason)
 
     async def _watch(self) -> None:
-        if self.sample is None:
+        sample = self.sample
+        if sample is None:
             self.at_rest = True
             return
         turn = 0
         while True:
             asked = self._now()
-            records = await asyncio.to_thread(self._sample_safely)
+            records = await asyncio.to_thread(_safely, sample)
             for record in records:
                 content = {key: value for key, value in record.items() if key != "kind"}
                 self.recorder.write(record["kind"], self._now(), t_asked=round(asked, 2), **content)
@@ -345,11 +346,12 @@ class LoadTest:
             turn += 1
             await asyncio.sleep(max(0.0, self._zero + turn * self.plan.sample_seconds - self._clock()))
 
-    def _sample_safely(self) -> list[dict]:
-        try:
-            return self.sample()
-        except Exception as error:  # an answer that fails is itself a thing seen; the load goes on
-            return [{"kind": "cluster_error", "message": f"{type(error).__name__}: {error}"}]
+
+def _safely(sample: Callable[[], list[dict]]) -> list[dict]:
+    try:
+        return sample()
+    except Exception as error:  # an answer that fails is itself a thing seen; the load goes on
+        return [{"kind": "cluster_error", "message": f"{type(error).__name__}: {error}"}]
 
 
 def alive(process: int | None) -> Callable[[], bool]:

@@ -80,13 +80,19 @@ class Tls:
 
 def tls_of(params: Mapping) -> Tls | None:
     """What a module's options `tls` and `tls_*_file` say; None where the endpoint speaks no TLS."""
-    names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
-    return Tls(*(params[name] or "" for name in names), params["tls_server_name"]) if params["tls"] else None
+    if not params["tls"]:
+        return None
+    return Tls(
+        params["tls_ca_file"] or "",
+        params["tls_certificate_file"] or "",
+        params["tls_key_file"] or "",
+        params["tls_server_name"],
+    )
 
 
 def connection(endpoint: str, host: str = "", tls: Tls | None = None):
     """Return a connection of its own to host:port; *host* is the name that the load balancer's route answers to."""
-    options = list(CHANNEL_OPTIONS)
+    options: list[tuple[str, object]] = list(CHANNEL_OPTIONS)
     if host:
         options.append(("grpc.default_authority", host))
     if tls is None:

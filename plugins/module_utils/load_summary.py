@@ -13,6 +13,7 @@ import datetime
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
@@ -211,7 +212,7 @@ def capacity_figures(summary: dict, plan: dict, samples: list[dict]) -> dict:
     }
 
 
-def pod_streams_over_time(records: list[dict]) -> tuple[str, list[tuple[float, dict[str, float]]]]:
+def pod_streams_over_time(records: list[dict]) -> tuple[str, Sequence[tuple[float, Mapping[str, float]]]]:
     """Return how the streams of each pod are known, and (seconds, streams by pod) over time.
 
     Best where the server names its pod in each answer: then it is the client's own count.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules import FAILED, PASSED
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import shown
@@ -97,7 +98,7 @@ def figures(result: dict) -> list[tuple[str, str, str]]:
     ]
     found = []
     for label, place in rows:
-        value = result
+        value: Any = result
         for key in place.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         found.append((label, place, shown(value)))

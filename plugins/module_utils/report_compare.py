@@ -41,7 +41,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.report_pictures imp
 COMPARISON = "comparison.html"
 MOST_TESTS = 6
 # A test's curves differ in colour and in form: the form is left in print, and for those who see no colours.
-LOOKS = (
+# Colour, its variable on the page, and matplotlib's line style.
+LOOKS: tuple[tuple[str, str, str | tuple[int, tuple[float, ...]]], ...] = (
     (BLUE, "--blue", "-"),
     (AMBER, "--amber", (0, (6, 1.5))),
     (GREEN, "--green", (0, (2, 1))),
@@ -129,7 +130,7 @@ def prepared(summaries: list[dict]) -> list[dict]:
                 "colour": colour,
                 "variable": variable,
                 "dash": dash,
-                "pattern": "none" if dash == "-" else " ".join(f"{3 * part:g}" for part in dash[1]),
+                "pattern": "none" if isinstance(dash, str) else " ".join(f"{3 * part:g}" for part in dash[1]),
                 "turns": max(0, len(summary["replicas"]["turning_points"]) - 2),
                 "profile": [[p["name"], p["from_s"]] for p in summary["phases"] if p["name"] != "tail"],
             }

@@ -15,6 +15,7 @@ import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import of_kind, percentile
@@ -24,6 +25,7 @@ try:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
     MATPLOTLIB_IMPORT_ERROR = None
@@ -161,7 +163,7 @@ def sketch(layout: Layout, count: int, paint: Callable, label: str) -> str:
 
     *label* is what the picture shows, for those who do not see it.
     """
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": layout.name,
         "font.family": "sans-serif",
@@ -190,8 +192,8 @@ def sketch(layout: Layout, count: int, paint: Callable, label: str) -> str:
         "lines.solid_capstyle": "round",
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(layout.width, count * layout.panel_height + 0.7), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.06, hspace=0.02, w_pad=0.02)
+        spaces = ConstrainedLayoutEngine(h_pad=0.06, hspace=0.02, w_pad=0.02)
+        figure = Figure(figsize=(layout.width, count * layout.panel_height + 0.7), layout=spaces)
         canvas = FigureCanvasSVG(figure)
         paint(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
         out = io.StringIO()
@@ -339,7 +341,7 @@ def _themed(svg: str, layout: Layout, label: str) -> str:
     svg = re.sub(r'\bid="', f'id="{own}', svg)
     for reference in ("url(#", 'xlink:href="#'):
         svg = svg.replace(reference, f"{reference}{own}")
-    width, height = (float(size) for size in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    width, height = (float(size) for size in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
     return re.sub(
         r"<svg [^>]*>",
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -38,6 +38,7 @@ The other is `speech_streams_demand`, one number for a whole speech service: how
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 METRIC = "avg_time_queue_ms"
 ARTICLE_METRIC = "article_avg_time_queue_ms"
@@ -188,7 +189,7 @@ def adapter_rule(
     }
 
 
-def adapter_rules(preset: str = "queue_time", **options: object) -> list[dict]:
+def adapter_rules(preset: str = "queue_time", **options: Any) -> list[dict]:
     """All rules of a preset, ready for `rules.custom`."""
     return [adapter_rule(preset, **options)]
 
@@ -292,7 +293,7 @@ def external_rule(
     }
 
 
-def external_rules(**options: object) -> list[dict]:
+def external_rules(**options: Any) -> list[dict]:
     """All rules for `rules.external`."""
     return [external_rule(**options)]
 

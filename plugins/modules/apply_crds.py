@@ -92,15 +92,19 @@ from ansible_collections.speechops.riva.plugins.module_utils.workloads import co
 
 try:
     import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        """YAML as Kubernetes reads it: a lone = is a text (Prometheus' CRDs have it), not a type of its own."""
-
-    Loader.yaml_implicit_resolvers = {key: value for key, value in Loader.yaml_implicit_resolvers.items() if key != "="}
 except ImportError:
-    yaml = None
+    HAS_YAML = False
+else:
+    HAS_YAML = True
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def kubernetes_loader():
+    """YAML as Kubernetes reads it: a lone = is a text (Prometheus' CRDs have it), not a type of its own."""
+    fastest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    resolvers = {key: value for key, value in fastest.yaml_implicit_resolvers.items() if key != "="}
+    return type("Loader", (fastest,), {"yaml_implicit_resolvers": resolvers})
 
 
 def chart_crds(module):
@@ -110,7 +114,7 @@ def chart_crds(module):
     if rc != 0:
         module.fail_json(msg=f"The chart {params['chart_ref']} can't be read: {err.strip()}")
     found = {}
-    for item in yaml.load_all(out, Loader=Loader):
+    for item in yaml.load_all(out, Loader=kubernetes_loader()):
         if not isinstance(item, dict) or item.get("kind") != "CustomResourceDefinition":
             continue
         if (item.get("spec") or {}).get("group") in params["groups"]:
@@ -168,7 +172,7 @@ def main():
         timeout={"type": "int", "default": 120},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    if yaml is None:
+    if not HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
     crds = chart_crds(module)
     changed = []

@@ -7,7 +7,7 @@
 # output, seconds and exit code go to RESULTS (build/real-gpu); a step that fails does not keep the others from running.
 # REAL_ONLY="site load" runs only the steps named, REAL_NETWORK, REAL_LOAD and REAL_SECONDS change the lab and the load.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 bundle=$1 torch=$2 results=${3:-$PWD/build/real-gpu}
 mkdir -p "$results"
 results=$(cd "$results" && pwd)
@@ -63,6 +63,8 @@ step labels .venv/bin/ansible -i inventories/lab -i tests/real_gpu/hosts.yml rea
 nvidia-smi --query-gpu=timestamp,index,utilization.gpu,memory.used,power.draw,clocks.sm --format=csv -l 1 \
   >"$results/gpus.csv" 2>/dev/null &
 watch=$!
+# The pod's shell is to expand these, not this one.
+# shellcheck disable=SC2016
 allocations() { "$kubectl" -n riva get pods -l app.kubernetes.io/component=speech-server -o wide; for pod in $("$kubectl" -n riva get pods -o name); do
   echo "$pod $("$kubectl" -n riva exec "$pod" -c riva -- sh -c 'echo $NVIDIA_VISIBLE_DEVICES; ls /dev | grep nvidia[0-9]')"; done; }
 (while kill -0 $watch 2>/dev/null; do date +%T; allocations; sleep 15; done >"$results/allocations.txt" 2>&1) &
