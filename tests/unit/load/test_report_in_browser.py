@@ -84,11 +84,19 @@ def calibration(records, folder):
     report_calibration.write_result(str(folder), {**result, "model_load": None, "queue_seen": False, "kept": True})
 
 
+@pytest.fixture(scope="module")
+def made():
+    """The pages that there are: pytest comes back to a page for each view, and drawing one takes a second."""
+    return {}
+
+
 @pytest.fixture(scope="module", params=[report, comparison, calibration], ids=lambda make: make.__name__)
-def page(request, records, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    request.param(records, folder)
-    return folder / "index.html"
+def page(request, records, made, tmp_path_factory):
+    if request.param not in made:
+        folder = tmp_path_factory.mktemp("report")
+        request.param(records, folder)
+        made[request.param] = folder / "index.html"
+    return made[request.param]
 
 
 @pytest.fixture(scope="module", params=VIEWS.values(), ids=VIEWS.keys())

@@ -19,8 +19,6 @@ CHARTS = {
     "traefik": "traefik",
     "metallb": "metallb",
 }
-# Of the cluster or of another role; the role itself gives them no default.
-FOREIGN = {"cluster_kubeconfig", "cluster_context", "helm_binary_path", "helm_install_dir", "gpu_stack"}
 
 
 def load(*parts):
@@ -34,16 +32,6 @@ def unknown_keys(values, chart):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.unknown_keys(values, chart)
-
-
-@pytest.mark.parametrize("role", [role for role in ROLES if not role.startswith("_")])
-def test_every_default_has_a_spec_and_the_same_value(role):
-    defaults = load("roles", role, "defaults", "main.yml")
-    options = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]["main"]["options"]
-    assert set(defaults) - FOREIGN == set(options) - FOREIGN
-    for name, option in options.items():
-        if name in defaults and "default" in option and name not in FOREIGN:
-            assert defaults[name] == option["default"], name
 
 
 @pytest.mark.parametrize("role", ROLES)
