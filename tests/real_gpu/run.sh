@@ -32,8 +32,8 @@ step() { # name, then the command
 play() { # name, playbook, then further arguments
   name=$1 playbook=$2
   shift 2
-  step "$name" .venv/bin/ansible-playbook -i inventories/lab "$playbook" -e lab_name=real -e "real_gpus=$gpus" \
-    -e @tests/real_gpu/settings.yml "$@"
+  step "$name" .venv/bin/ansible-playbook -i inventories/lab -i tests/real_gpu/inventory.yml "$playbook" -e lab_name=real \
+    -e "real_gpus=$gpus" "$@"
 }
 
 has_gpus() { nvidia-smi -L; }
@@ -57,7 +57,7 @@ play site-again site.yml
 "$kubectl" get pods -A -o wide >"$results/pods.txt"
 wait $measuring
 play verify playbooks/verify.yml -i tests/real_gpu/hosts.yml -e verify_report_file="$results/verify.json"
-step labels .venv/bin/ansible -i inventories/lab -i tests/real_gpu/hosts.yml real-gpu-1 -m speechops.riva.gpu_hardware_info \
+step labels .venv/bin/ansible -i tests/real_gpu/hosts.yml real-gpu-1 -m speechops.riva.gpu_hardware_info \
   -a "node=real-gpu-1"
 # The GPUs' own figures beside those of the pods, once a second.
 nvidia-smi --query-gpu=timestamp,index,utilization.gpu,memory.used,power.draw,clocks.sm --format=csv -l 1 \
@@ -65,9 +65,18 @@ nvidia-smi --query-gpu=timestamp,index,utilization.gpu,memory.used,power.draw,cl
 watch=$!
 # The pod's shell is to expand these, not this one.
 # shellcheck disable=SC2016
-allocations() { "$kubectl" -n riva get pods -l app.kubernetes.io/component=speech-server -o wide; for pod in $("$kubectl" -n riva get pods -o name); do
-  echo "$pod $("$kubectl" -n riva exec "$pod" -c riva -- sh -c 'echo $NVIDIA_VISIBLE_DEVICES; ls /dev | grep nvidia[0-9]')"; done; }
-(while kill -0 $watch 2>/dev/null; do date +%T; allocations; sleep 15; done >"$results/allocations.txt" 2>&1) &
+# Which GPU each pod was given, every 15 s.
+allocations() {
+  for pod in $("$kubectl" -n riva get pods -l app.kubernetes.io/component=speech-server -o name); do
+    # shellcheck disable=SC2016
+    echo "$pod $("$kubectl" -n riva exec "$pod" -c riva -- sh -c 'echo "$NVIDIA_VISIBLE_DEVICES" /dev/nvidia[0-9]*')"
+  done
+}
+(while kill -0 $watch 2>/dev/null; do
+  date +%T
+  allocations
+  sleep 15
+done >"$results/allocations.txt" 2>&1) &
 
 # More than one GPU carries, less than all do.
 load=${REAL_LOAD:-$((gpus > 1 ? 115 * gpus - 30 : 100))}
@@ -77,7 +86,15 @@ play load playbooks/load_test.yml -e "{\"load_test_profile\": [{\"streams\": 20,
   -e load_test_report_folder="$results/report" -e load_test_max_streams=20000 -e load_test_tail_seconds=150
 kill $watch
 
-# It needs a GPU beside the service's.
+# It needs a GPU beside the service's: the pod that left finishes its streams first.
+one_pod() {
+  for _ in $(seq 90); do
+    [ "$("$kubectl" -n riva get pods --no-headers | wc -l)" -le 1 ] && return 0
+    sleep 1
+  done
+  return 1
+}
+[ "$gpus" -gt 1 ] && step one-pod one_pod
 [ "$gpus" -gt 1 ] && play calibrate playbooks/calibrate.yml -e calibrate_first_streams=100 -e calibrate_max_streams=220 \
   -e calibrate_hold_seconds=10 -e calibrate_settle_seconds=4 -e calibrate_confirm_seconds=25 -e calibrate_peak_streams="$load" -e calibrate_report_folder="$results/calibration" -e calibrate_file="$results/calibration.yml"
 
