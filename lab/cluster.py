@@ -15,7 +15,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lab import binaries, bundle, certificates, cgroups, components, images, network, preconditions, processes
+from lab import (
+    binaries,
+    bundle,
+    certificates,
+    cgroups,
+    components,
+    images,
+    network,
+    preconditions,
+    processes,
+    real_gpus,
+)
 from lab.charts.stage import GO_MODULES, stage
 from lab.progress import say, step, wait_for
 from lab.settings import DNS_SERVICE_ADDRESS, REPOSITORY, Lab, Node, SettingError
@@ -250,20 +261,24 @@ def wait_until_ready(lab: Lab, imports: dict[str, subprocess.Popen], timeout: fl
         wait_for("cluster DNS", dns, timeout)
 
 
-def prepare(lab: Lab, real_gpus: bool = False) -> list[Path]:
+def prepare(lab: Lab, with_gpus: bool = False) -> list[Path]:
     """Everything that can be made before a cluster runs, and that all labs share: programs, images, charts.
 
-    With ``real_gpus`` also NVIDIA's own device plugin and feature discovery.
+    With ``with_gpus`` also NVIDIA's own device plugin and feature discovery.
 
     Returns the image archives. What a bundle brought is taken as it is.
     """
     if (unpacked := bundle.archives(lab.cache_folder)) is not None:
+        if with_gpus and not any(archive.name.startswith("device-plugin-") for archive in unpacked):
+            raise bundle.BundleError(
+                "the bundle has no NVIDIA device plugin: make it with `lab bundle DIR --gpus real`"
+            )
         return unpacked
     with one_at_a_time(lab.cache_folder / ".lock", "programs, images and charts"):
         binaries.provide_all(lab.binaries)
-        if real_gpus:
+        if with_gpus:
             binaries.provide(binaries.DEVICE_PLUGIN, lab.binaries)
-        archives = images.provide_all(lab.binaries, lab.cache_folder / "images", real_gpus)
+        archives = images.provide_all(lab.binaries, lab.cache_folder / "images", with_gpus)
         # With upstream's CRDs, where the inventory finds them.
         stage(lab.cache_folder / "charts", binaries.module_sources(lab.binaries, GO_MODULES))
     return archives
@@ -275,6 +290,11 @@ def up(lab: Lab, timeout: float = 300) -> None:
     if known and known.network != lab.network:
         raise SettingError(f"lab {lab.name} runs with --network {known.network}: `down` it before you change that")
     preconditions.check(lab)
+    if lab.gpus == "real":
+        # What cannot work is told before anything is made.
+        real_gpus.shared_out(real_gpus.found(), lab.gpu_nodes)
+        real_gpus.driver_folder()
+        real_gpus.pytorch(lab.torch)
     archives = prepare(lab, lab.gpus == "real")
     with locked(lab):
         save(lab)
@@ -337,6 +357,7 @@ def status(lab: Lab) -> dict:
                 "running": pid is not None,
                 "ready": ready.get(node.name, False),
                 "gpu": node.gpu,
+                "real_gpus": lab.gpus == "real" and not node.is_control_plane,
                 "components": component_states(lab, node) if pid else {},
                 "memory_mib": round(cgroups.memory_bytes(f"{lab.cgroup}/{node.name}") / 2**20) if pid else 0,
             }

@@ -117,6 +117,7 @@ def print_status(state: dict) -> None:
     print(f"  memory      {state['memory_mib']} MiB")
     for node in state["nodes"]:
         gpu = f"{node['gpu']['count']} x {node['gpu']['product']} (stand-in)" if node["gpu"] else "no GPU"
+        gpu = "the machine's own GPUs" if node["real_gpus"] else gpu
         word = "Ready" if node["ready"] else ("not Ready" if node["running"] else "off")
         print(f"  {node['name']:<22} {node['address']:<12} {word:<10} {gpu}")
         for name, part in node["components"].items():

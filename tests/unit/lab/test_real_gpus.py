@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lab import real_gpus
+from lab import bundle, cluster, real_gpus
 from lab.components import same_but_for_commands
 from lab.settings import Lab, SettingError
 
@@ -61,3 +61,21 @@ def test_settings():
 
 def test_a_node_that_gets_other_gpus_is_started_again():
     assert not same_but_for_commands('{"components": [], "real_gpu": null}', '{"components": [], "real_gpu": {}}')
+
+
+def test_without_gpus_nothing_is_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster.preconditions, "check", lambda lab: None)
+    monkeypatch.setattr(cluster, "prepare", lambda *_: pytest.fail("something was made"))
+    monkeypatch.setattr(real_gpus, "found", list)
+    lab = Lab(gpus="real", torch=sys.executable, gpu_nodes=1, state_folder=tmp_path / "state")
+    with pytest.raises(real_gpus.GpuError, match="finds no GPU"):
+        cluster.up(lab)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_bundle_without_the_plugin_is_refused(tmp_path):
+    (tmp_path / "bundle.json").write_text('{"archives": ["base-1.tar"]}')
+    lab = Lab(cache_folder=tmp_path)
+    assert cluster.prepare(lab) == [tmp_path / "images/base-1.tar"]
+    with pytest.raises(bundle.BundleError, match="--gpus real"):
+        cluster.prepare(lab, with_gpus=True)
