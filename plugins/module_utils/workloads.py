@@ -289,8 +289,39 @@ def pod_trouble(pod, events=()):
     return None
 
 
-def explain(item, pods=(), events=()):
-    """One finding for a workload that is not ready: its numbers, its pods' trouble, the last warnings."""
+def log_to_read(pod):
+    """(container, whether its previous run is meant) whose log may tell why a pod is in trouble, or None."""
+    status = pod.get("status") or {}
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        state, before = container.get("state") or {}, (container.get("lastState") or {}).get("terminated")
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+        if waiting.get("reason") == "CrashLoopBackOff" or (waiting and before):
+            return container["name"], True
+        if ended.get("exitCode") or ("running" in state and not container.get("ready")):
+            return container["name"], False
+    return None
+
+
+# What must not be shown though a container printed it: NGC's keys, and what follows such words.
+_SECRETIVE = re.compile(r"nvapi-[\w-]+|(?i:(?<=bearer )|(?<=password=)|(?<=token=)|(?<=apikey=))[^\s\"']+")
+
+
+def log_words(text, lines=3, most=400):
+    """The last lines of a log in one, without secrets; empty where there are none."""
+    said = [" ".join(line.split()) for line in str(text).splitlines() if line.strip()][-lines:]
+    return _SECRETIVE.sub("…", " / ".join(said))[-most:]
+
+
+def _last_words(pod, logs):
+    said = log_words(logs.get((pod.get("metadata") or {}).get("name"), ""))
+    return f"; it said last: {said}" if said else ""
+
+
+def explain(item, pods=(), events=(), logs=None):
+    """One finding for a workload that is not ready: its numbers, its pods' trouble, their last words and warnings.
+
+    logs: {name of a pod: the end of the log that `log_to_read` names}.
+    """
     meta = item.get("metadata") or {}
     state = readiness(item)
     own = [
@@ -304,7 +335,7 @@ def explain(item, pods=(), events=()):
     for pod in own:
         trouble = pod_trouble(pod, events)
         if trouble:
-            words.append("pod {}: {}".format(pod["metadata"]["name"], trouble[0]))
+            words.append("pod {}: {}{}".format(pod["metadata"]["name"], trouble[0], _last_words(pod, logs or {})))
             remedy = remedy or trouble[1]
         if len(words) > 3:
             break
@@ -336,7 +367,7 @@ def unmet_finding(expected, state):
     }
 
 
-def other_trouble(pods, explained=(), events=(), limit=5):
+def other_trouble(pods, explained=(), events=(), limit=5, logs=None):
     """A finding for each further pod of the namespace that is in trouble, at most so many."""
     found = []
     for pod in pods:
@@ -351,7 +382,7 @@ def other_trouble(pods, explained=(), events=(), limit=5):
                     "check": "release",
                     "subject": about,
                     "status": "failed",
-                    "message": trouble[0],
+                    "message": trouble[0] + _last_words(pod, logs or {}),
                     "remedy": trouble[1],
                 }
             )

@@ -16,7 +16,8 @@ description:
   - Looks at every Deployment, StatefulSet, DaemonSet and Job of a Helm release, and at further objects that are
     named, until all of them are ready or one deadline has passed.
   - While it waits it prints a line every few seconds that says what is still awaited. When the deadline passes it
-    fails with one finding an object, gathered from its conditions, its pods and their events, with a remedy.
+    fails with one finding an object, gathered from its conditions, its pods, the last lines of their logs and their
+    events, with a remedy.
   - It reads only. In check mode it looks once and does not fail.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -260,13 +261,35 @@ def look(cluster, params):
     return states, unready, unmet
 
 
+def last_logs(cluster, namespace, pods, limit=4):
+    """{pod: the end of its log} of the first pods in trouble; of none where the kubelet or the rights don't give it."""
+    logs = {}
+    # A kubelet that is away must not take the time of the wait.
+    kept, cluster.deadline = cluster.deadline, Deadline(5)
+    try:
+        for pod in pods:
+            wanted = workloads.log_to_read(pod) if workloads.pod_trouble(pod) else None
+            if wanted is None or len(logs) >= limit:
+                continue
+            name = pod["metadata"]["name"]
+            query = {"container": wanted[0], "previous": str(wanted[1]).lower(), "tailLines": 5, "limitBytes": 4000}
+            try:
+                logs[name] = cluster.get(f"/api/v1/namespaces/{namespace}/pods/{name}/log", query, text=True)
+            except ClusterError:
+                logs[name] = ""
+    finally:
+        cluster.deadline = kept
+    return logs
+
+
 def findings_of(cluster, namespace, unready, unmet):
     """Why things are not ready; also of pods that an operator made, which carry no mark of the release."""
     pods = objects(cluster, f"/api/v1/namespaces/{namespace}/pods")
     events = objects(cluster, f"/api/v1/namespaces/{namespace}/events")
-    found = [workloads.explain(item, pods, events) for item in unready]
+    logs = last_logs(cluster, namespace, pods)
+    found = [workloads.explain(item, pods, events, logs) for item in unready]
     found.extend(workloads.unmet_finding(expected, state) for expected, state in unmet)
-    found.extend(workloads.other_trouble(pods, unready, events))
+    found.extend(workloads.other_trouble(pods, unready, events, logs=logs))
     return found
 
 

@@ -285,3 +285,55 @@ def test_progress_names_what_is_awaited():
     line = workloads.progress(states)
     assert line.startswith("1 of 6 ready; waiting for Deployment a/1 0/1 (no pod)")
     assert line.endswith("and 2 more")
+
+
+def in_state(*, init=None, **state):
+    """A pod with one container in this state, or its init container."""
+    container = {"name": "riva", **state}
+    statuses = {"initContainerStatuses": [{"name": "init", **init}]} if init else {"containerStatuses": [container]}
+    return {
+        "metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}},
+        "status": {"phase": "Running", **statuses},
+    }
+
+
+CRASHED = in_state(
+    state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": {"exitCode": 1}}, restartCount=3
+)
+LOGS = [
+    (CRASHED, ("riva", True)),
+    (in_state(state={"terminated": {"exitCode": 2}}), ("riva", False)),
+    (in_state(state={"running": {}}, ready=False), ("riva", False)),
+    (in_state(state={"running": {}}, ready=True), None),
+    (in_state(state={"waiting": {"reason": "ImagePullBackOff"}}), None),
+    (in_state(init={"state": {"running": {}}, "ready": False}), ("init", False)),
+    ({"status": {}}, None),
+]
+
+
+@pytest.mark.parametrize(("pod", "wanted"), LOGS)
+def test_which_log_may_tell_why(pod, wanted):
+    assert workloads.log_to_read(pod) == wanted
+
+
+def test_a_finding_has_the_last_words_of_the_pod():
+    item = workload(spec={"replicas": 1})
+    told = workloads.explain(item, [CRASHED], (), {"web-1": "loading\n\n  no model\tfound\nexit\n"})
+    assert "pod web-1: container riva ended with exit code 1 after 3 restarts" in told["message"]
+    assert "it said last: loading / no model found / exit" in told["message"]
+    (other,) = workloads.other_trouble([CRASHED], (), logs={"web-1": "exit"})
+    assert other["message"].endswith("it said last: exit")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("a\nb\nc\nd", "b / c / d"),
+        ("401 for nvapi-Ab_c-9 at nvcr.io", "401 for … at nvcr.io"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
+        ("x" * 900, "x" * 400),
+    ],
+)
+def test_the_end_of_a_log_in_one_line_without_secrets(text, words):
+    assert workloads.log_words(text) == words
