@@ -1,0 +1,189 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: mend_release
+short_description: Sets back what somebody else changed in the objects of a Helm release
+version_added: 0.1.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - Helm compares values and versions; what was edited or deleted in the cluster since stays so. This module holds each
+    object of the release's manifest against what is there, by a server-side apply as a dry run, and applies those that
+    differ.
+  - What others added beside it is left alone, and so is the number of pods that an autoscaler sets. So are Secrets,
+    CRDs, webhooks, APIServices, Jobs, pods, claims and namespaces.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  release_name:
+    description: Name of the Helm release.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the Helm release.
+    type: str
+    required: true
+  helm_binary_path:
+    description: Path of the helm program.
+    type: path
+    required: true
+  timeout:
+    description: Seconds for everything together.
+    type: int
+    default: 120
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be set back.
+  diff_mode:
+    support: full
+    description: Shows the values as they are and as the release has them.
+"""
+
+EXAMPLES = r"""
+- name: The release is as Helm made it
+  speechops.riva.mend_release:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    helm_binary_path: /usr/local/bin/helm
+    release_name: riva-asr
+    namespace: riva
+"""
+
+RETURN = r"""
+drifted:
+  description: What was changed by others, a line for each object.
+  type: list
+  elements: str
+  returned: success
+  sample: ["Deployment riva/riva-asr: spec.strategy.type is 'Recreate', the release has 'RollingUpdate'"]
+left_alone:
+  description: Objects that the API server would not compare, with its reason.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import drift
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    NotFound,
+    auth_argument_spec,
+    connect,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
+from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
+
+try:
+    import yaml
+
+    FASTEST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    # YAML as Kubernetes reads it: a lone = is a text, not a type of its own.
+    RESOLVERS = {key: value for key, value in FASTEST.yaml_implicit_resolvers.items() if key != "="}
+    LOADER = type("Loader", (FASTEST,), {"yaml_implicit_resolvers": RESOLVERS})
+    HAS_YAML = True
+except ImportError:
+    HAS_YAML = False
+
+
+def manifest(module):
+    """The objects that Helm made of this release, as it keeps them."""
+    params = module.params
+    command = [params["helm_binary_path"], "get", "manifest", params["release_name"]]
+    command += ["--namespace", params["namespace"]]
+    if params.get("context"):
+        command += ["--kube-context", params["context"]]
+    environment = {"KUBECONFIG": os.path.expanduser(params["kubeconfig"])} if params.get("kubeconfig") else {}
+    rc, out, err = module.run_command(command, environ_update=environment)
+    if rc != 0:
+        module.fail_json(msg=f"Helm can't tell what release {params['release_name']} consists of: {err.strip()}")
+    return drift.wanted(yaml.load_all(out, Loader=LOADER), params["namespace"])
+
+
+class Paths:
+    """Where objects lie in the API, as its discovery says."""
+
+    def __init__(self, cluster):
+        self.cluster, self.known = cluster, {}
+
+    def of(self, item):
+        version, kind, meta = item["apiVersion"], item["kind"], item["metadata"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        if root not in self.known:
+            self.known[root] = {
+                entry["kind"]: entry
+                for entry in self.cluster.get(root).get("resources") or []
+                if "/" not in entry["name"]
+            }
+        entry = self.known[root].get(kind)
+        if entry is None:
+            raise NotFound(f"the API server does not know {kind} of {version}")
+        if not entry.get("namespaced"):
+            meta.pop("namespace", None)
+            return f"{root}/{entry['name']}/{meta['name']}"
+        return f"{root}/namespaces/{meta['namespace']}/{entry['name']}/{meta['name']}"
+
+
+def look(cluster, paths, item):
+    """(path, what differs) of one object; None for what differs where the object is gone."""
+    path = paths.of(item)
+    try:
+        now = cluster.get(path)
+    except NotFound:
+        return path, None
+    then = cluster.apply(path, item, MANAGER, dry_run=True)
+    return path, drift.differences(drift.essence(now), drift.essence(then))
+
+
+def main():
+    spec = auth_argument_spec()
+    spec.update(
+        release_name={"type": "str", "required": True},
+        namespace={"type": "str", "required": True},
+        helm_binary_path={"type": "path", "required": True},
+        timeout={"type": "int", "default": 120},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    if not HAS_YAML:
+        module.fail_json(msg="PyYAML is missing: install the collection's requirements")
+    items = manifest(module)
+    drifted, left_alone, before, after = [], [], [], []
+    try:
+        cluster = connect(module, Deadline(module.params["timeout"]))
+        paths = Paths(cluster)
+        targets = drift.scaled(cluster.list_all("/apis/autoscaling/v2/horizontalpodautoscalers"))
+        for item in (drift.without_replicas(item, targets) for item in items):
+            try:
+                path, found = look(cluster, paths, item)
+                if found is not None and not found:
+                    continue
+                drifted.append(
+                    drift.words(subject(item), found) if found else f"{subject(item)} is gone, the release has it"
+                )
+                before += [f"{subject(item)} {place}: {now}" for place, now, _then in found or []]
+                after += [f"{subject(item)} {place}: {then}" for place, _now, then in found or []]
+                if not module.check_mode:
+                    cluster.apply(path, item, MANAGER)
+            except ClusterError as error:
+                if error.transient:
+                    raise
+                left_alone.append(f"{subject(item)}: {error}")
+    except ClusterError as error:
+        module.fail_json(msg=f"The release can't be held against the cluster: {error}\n    {error.remedy}")
+    result = {"changed": bool(drifted), "drifted": drifted, "left_alone": left_alone}
+    if module._diff:
+        result["diff"] = {"before": "\n".join(before) + "\n", "after": "\n".join(after) + "\n"}
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What somebody else changed in a release: which objects are looked at, and what is said of a difference."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import drift
+
+
+def made(kind, **more):
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}, **more}
+
+
+def test_only_what_may_be_set_back_is_looked_at():
+    documents = [
+        None,
+        "text",
+        made("ConfigMap"),
+        made("Secret"),
+        made("Job"),
+        made("CustomResourceDefinition"),
+        made("MutatingWebhookConfiguration"),
+        {"kind": "ConfigMapList", "items": [made("ConfigMap"), made("Secret")]},
+    ]
+    assert [item["kind"] for item in drift.wanted(documents, "riva")] == ["ConfigMap", "ConfigMap"]
+
+
+def test_a_namespace_is_that_of_the_release_where_none_is_said():
+    (mine,) = drift.wanted([made("ConfigMap")], "riva")
+    assert mine["metadata"]["namespace"] == "riva"
+    other = {**made("ConfigMap"), "metadata": {"name": "a", "namespace": "monitoring"}}
+    assert drift.wanted([other], "riva")[0]["metadata"]["namespace"] == "monitoring"
+
+
+def test_null_says_nothing():
+    (mine,) = drift.wanted([made("ConfigMap", data=None, spec={"a": None, "b": [{"c": None}]})], "riva")
+    assert "data" not in mine
+    assert mine["spec"] == {"b": [{}]}
+
+
+def test_what_the_apiserver_keeps_does_not_count():
+    now = {**made("Service"), "status": {"a": 1}}
+    now["metadata"] = {"name": "a", "resourceVersion": "1", "managedFields": [], "generation": 2, "labels": {"x": "y"}}
+    then = {**now, "status": {}, "metadata": {"name": "a", "resourceVersion": "2", "labels": {"x": "y"}}}
+    assert drift.essence(now) == drift.essence(then)
+    then["metadata"] = {"name": "a", "labels": {"x": "z"}}
+    assert drift.essence(now) != drift.essence(then)
+
+
+DIFFERENCES = [
+    ({"a": 1}, {"a": 1}, []),
+    ({"a": 1}, {"a": 2}, [("a", 1, 2)]),
+    ({"a": {"b": 1, "c": 3}}, {"a": {"b": 2, "c": 3}}, [("a.b", 1, 2)]),
+    ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, [("a[0].b", 1, 2)]),
+    ({"a": [1]}, {"a": [1, 2]}, [("a", [1], [1, 2])]),
+    ({}, {"a": 1}, [("a", None, 1)]),
+    ({"a": "1"}, {"a": 1}, [("a", "1", 1)]),
+    ({str(n): n for n in range(9)}, {}, [(str(n), n, None) for n in range(5)]),
+]
+
+
+@pytest.mark.parametrize(("now", "then", "found"), DIFFERENCES)
+def test_differences(now, then, found):
+    assert drift.differences(now, then) == found
+
+
+def test_a_line_says_what_was_changed_and_to_what_it_goes_back():
+    line = drift.words("Deployment a/b", [("spec.replicas", 0, 1), ("spec.paused", True, None)])
+    assert line == "Deployment a/b: spec.replicas is 0, the release has 1; spec.paused is True, the release has nothing"
+    assert len(drift.words("x", [("data", "y" * 900, "z")])) < 120
+
+
+def test_the_number_of_pods_is_the_autoscaler_s():
+    hpa = {"metadata": {"namespace": "riva"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "a"}}}
+    (item,) = drift.wanted([made("Deployment", spec={"replicas": 1, "paused": True})], "riva")
+    assert drift.without_replicas(item, drift.scaled([hpa]))["spec"] == {"paused": True}
+    assert drift.without_replicas(item, drift.scaled([])) == item
+    other = {**hpa, "metadata": {"namespace": "other"}}
+    assert drift.without_replicas(item, drift.scaled([other, {}])) == item
