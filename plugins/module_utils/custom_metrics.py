@@ -139,6 +139,8 @@ def selector_text(selector: Mapping) -> str:
 
 # Pods
 
+NOT_SCHEDULED = "not scheduled"
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -199,7 +201,7 @@ def pod_trouble(status: Mapping) -> str:
     for entry in sequence(status.get("conditions")):
         entry = mapping(entry)
         if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
-            return f"not scheduled: {entry.get('message') or entry.get('reason')}"
+            return f"{NOT_SCHEDULED}: {entry.get('message') or entry.get('reason')}"
     return ""
 
 
@@ -259,7 +261,17 @@ def pods_verdict(target: str, pods: Sequence[Pod], asked: Sequence[Pod]) -> Verd
     if ready:
         new = len(ready) - len(asked)
         note = f", {new} of them too new to have a value" if new else ""
-        return verdict("pods", target, OK, f"{len(ready)} of {len(pods)} pods are Ready{note}")
+        message = f"{len(ready)} of {len(pods)} pods are Ready{note}"
+        homeless = [pod for pod in pods if not pod.ready and pod.trouble.startswith(NOT_SCHEDULED)]
+        if homeless:
+            return verdict(
+                "pods",
+                target,
+                WARNING,
+                f"{message}; {len(homeless)} found no node: {states_of(homeless, 1)}",
+                "if it is GPUs: free one, add a node, or lower minReplicas or maxReplicas to what fits",
+            )
+        return verdict("pods", target, OK, message)
     if not pods:
         return verdict("pods", target, FAILED, "has no pods", f"kubectl describe {target.lower()}: replicas, events")
     return verdict(

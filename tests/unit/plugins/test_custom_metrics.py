@@ -112,6 +112,15 @@ def test_project_pod(item, ready, trouble):
     [
         ([pod()], "ok", "1 of 1"),
         ([pod(), pod("q", False)], "ok", "1 of 2"),
+        (
+            [
+                pod(),
+                pod("q", False, "Pending", trouble="not scheduled: x"),
+                pod("r", False, "Pending", trouble="not scheduled: x"),
+            ],
+            "warning",
+            "1 of 3 pods are Ready; 2 found no node: q Pending (not scheduled: x)",
+        ),
         ([], "failed", "has no pods"),
         (
             [pod(ready=False, phase="Pending", trouble="not scheduled: x")],
