@@ -18,11 +18,12 @@ list of a built-in kind may be large:
 
 import base64
 import copy
+import inspect
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -471,6 +472,12 @@ class Cluster:
         """One request, no retry. `take` makes the result of the answer and the pieces of its body."""
         return self.received(path, self.send(path, query), take, listing)
 
+    def authenticate(self, headers: MutableMapping, fields: list, path: str, method: str) -> None:
+        """Put the token in, as the kubernetes library does; from its version 37 on it wants to know the request too."""
+        put_in = self.client.update_params_for_auth
+        more = (path, method, None) if "resource_path" in inspect.signature(put_in).parameters else ()
+        put_in(headers, fields, ["BearerToken"], *more)
+
     def send(self, path: str, query: Mapping | None, accept: str = "application/json") -> urllib3.HTTPResponse:
         """The answer to one request, of which nothing but the headers is read."""
         left = self.deadline.left()
@@ -479,7 +486,7 @@ class Cluster:
         headers, fields = self.request_headers(), list((query or {}).items())
         if "Accept" not in headers:
             headers["Accept"] = accept
-        self.client.update_params_for_auth(headers, fields, ["BearerToken"])
+        self.authenticate(headers, fields, path, "GET")
         url = self.host + quote(path, safe="/:*~")
         if fields:
             url += "?" + urlencode(fields)
@@ -520,7 +527,7 @@ class Cluster:
         headers = self.request_headers()
         headers["Content-Type"] = "application/apply-patch+yaml"
         headers["Accept"] = "application/json"
-        self.client.update_params_for_auth(headers, [], ["BearerToken"])
+        self.authenticate(headers, [], path, "PATCH")
         query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         try:
             response = self.client.rest_client.pool_manager.request(

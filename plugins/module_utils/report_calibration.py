@@ -191,21 +191,12 @@ def queue(panel, levels: list[dict], target: float) -> None:
     panel.set_ylim(top=target * 3)
 
 
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Calibration of {{ r.service }}</title>
-<style>
-{{ style | safe }}
+OWN_STYLE = """\
 .levels th, .levels td { padding: .3rem .4rem; }
 pre { overflow-x: auto; border: 1px solid var(--grid); padding: .7rem .9rem; font-size: .9rem; }
-</style>
-</head>
-<body>
+"""
+
+TEMPLATE = """\
 <header>
 <h1 id="headline">{{ headline }}</h1>
 <p class="faint">{{ r.endpoint }}, {{ r.started[:19] | replace("T", " ") }} UTC, {{ r.levels | length }} levels in
@@ -270,8 +261,6 @@ than {{ shown(r.objective.late_percent) }} % of the chunks come later than {{ sh
 when the latency rises so that it would pass that within the longest stream of
 {{ shown(r.objective.longest_stream) }} s. The bounds of a share come from how much it differs between stretches of two
 seconds, at 95 % confidence. Saturation is the throughput of a pod that gets more than it can do.</p>
-</body>
-</html>
 """
 
 
@@ -285,7 +274,9 @@ def render(result: dict) -> str:
     """Return the page; the same result always gives the same page."""
     name = result["service"].rpartition("/")[2]
     return page_of(
+        f"Calibration of {result['service']}",
         TEMPLATE,
+        OWN_STYLE,
         r=result,
         headline=headline(result),
         notes=notes(result),

@@ -352,16 +352,7 @@ def latency(panel, tests: list[dict]) -> None:
     finish(panel, legend=False)
 
 
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Load tests compared</title>
-<style>
-{{ style | safe }}
+OWN_STYLE = """\
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 0 2.5rem; }
 .bar { margin: .45rem 0; font-size: .9rem; break-inside: avoid; }
 .bar .words { display: flex; justify-content: space-between; gap: 1rem; }
@@ -379,9 +370,9 @@ svg.dash { display: inline-block; width: 2.25rem; height: .5rem; margin-right: .
 .compare th { white-space: normal; overflow-wrap: anywhere; }
 .compare tbody th { min-width: 8rem; }
 @media (max-width: 640px) { .compare th, .compare td { padding: .3rem .25rem; } }
-</style>
-</head>
-<body>
+"""
+
+TEMPLATE = """\
 <header>
 <h1 id="headline">{{ headline }}</h1>
 <p class="faint">{{ tests | length }} load tests of {{ services | join(", ") }}, over one time axis. A refused stream
@@ -453,8 +444,6 @@ stroke="var({{ test.variable }})" stroke-dasharray="{{ test.pattern }}"/></svg>{
 <span class="faint">{{ test.started[:19] | replace("T", " ") }} UTC, {{ minutes(test.duration_s) }},
 {{ test.endpoint }}.</span></p>
 {% endfor %}
-</body>
-</html>
 """
 
 
@@ -462,7 +451,9 @@ def render(summaries: list[dict]) -> str:
     """Return the page; the same summaries always give the same page."""
     tests = prepared(summaries)
     return page_of(
+        "Load tests compared",
         TEMPLATE,
+        OWN_STYLE,
         headline=verdict(tests),
         services=list(dict.fromkeys(test["service"] for test in tests)),
         doubts=doubts(tests),

@@ -88,20 +88,27 @@ tbody th { font-weight: 400; }
 }
 """
 
-# A module travels as Python files only, so the template is text in one.
-TEMPLATE = """\
+# What all pages are in: nothing from elsewhere, readable on a desk and on a phone, light and dark.
+FRAME = """\
 <!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Load test of {{ s.service }}</title>
+<title>{{ title }}</title>
 <style>
 {{ style | safe }}
 </style>
 </head>
 <body>
+{{ body | safe }}
+</body>
+</html>
+"""
+
+# A module travels as Python files only, so the template is text in one.
+TEMPLATE = """\
 <header>
 <h1 id="headline">{{ s.headline }}</h1>
 <p class="faint">Service {{ s.service }} at {{ s.endpoint }}, {{ s.started[:19] | replace("T", " ") }} UTC,
@@ -215,8 +222,6 @@ The latency of a result is the time from sending the newest chunk that it covers
 A chunk is late when its result came more than {{ shown(s.settings.objective_ms) }} ms after it.
 The cluster was asked every {{ shown(s.settings.sample_seconds) }} s. What happened before the start is
 marked "before". Pod-seconds count the pods that exist, ready or not.</p>
-</body>
-</html>
 """
 
 
@@ -247,15 +252,17 @@ def lengths_text(plan: dict) -> str:
     return lengths.get(plan.get("stream_distribution"), spread) + "; then a new one takes its place"
 
 
-def page_of(template: str, **values) -> str:
-    """Return a page of its template; the template names the common style with ``{{ style | safe }}``."""
+def page_of(title: str, template: str, own_style: str = "", **values) -> str:
+    """Return a page: the template of its body in the common frame, with what it needs beyond the common style."""
     engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return engine.from_string(template).render(style=STYLE, **values)
+    body = engine.from_string(template).render(**values)
+    return engine.from_string(FRAME).render(title=title, style=STYLE + own_style, body=body)
 
 
 def render_page(summary: dict, records: list[dict]) -> str:
     """Return the page; the same summary and records always give the same page."""
     return page_of(
+        f"Load test of {summary['service']}",
         TEMPLATE,
         s=summary,
         rows=figure_rows(summary),
