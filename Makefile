@@ -11,6 +11,13 @@ export PWD := $(CURDIR)
 PLAYBOOK := $(BIN)/ansible-playbook
 # Two at a time; tests that share a lab stay together (tests/integration/conftest.py).
 SIDE_BY_SIDE := -n 2 --dist loadfile
+# make demo RIVA_ENGINE=nim RIVA_AUTOSCALER=keda; what an existing lab has stays.
+RIVA_ENGINE ?= sdk
+RIVA_AUTOSCALER ?= hpa
+# Half of the lab's GPUs are too old for a NIM.
+LAB_OPTIONS := $(if $(filter nim,$(RIVA_ENGINE)),--gpu-nodes 4)
+CHOICE := $(if $(filter-out sdk,$(RIVA_ENGINE)),-e riva_engine=$(RIVA_ENGINE)) \
+          $(if $(filter-out hpa,$(RIVA_AUTOSCALER)),-e riva_autoscaler=$(RIVA_AUTOSCALER))
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 200, "ramp": 120}]
 
 .PHONY: bench bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
@@ -26,7 +33,8 @@ setup-tests:
 	@lab/setup.sh tests
 
 lab: setup  ## bring the lab up
-	$(BIN)/python -m lab up
+	$(BIN)/python -m lab up $(LAB_OPTIONS)
+	$(if $(filter keda,$(RIVA_AUTOSCALER)),$(BIN)/python -m lab add keda)
 
 lab-down: setup  ## end the lab; it leaves nothing behind but its cache
 	$(BIN)/python -m lab down
@@ -35,10 +43,10 @@ lab-status: setup  ## show the state of every part of the lab
 	$(BIN)/python -m lab status
 
 site: lab  ## install everything on the lab, and prove each link of the chain
-	$(PLAYBOOK) site.yml
+	$(PLAYBOOK) site.yml $(CHOICE)
 
 verify: setup  ## prove each link of the chain again; changes nothing
-	$(PLAYBOOK) playbooks/verify.yml
+	$(PLAYBOOK) playbooks/verify.yml $(CHOICE)
 
 load-test: setup  ## load the speech service; the report lies in build/report
 	$(PLAYBOOK) playbooks/load_test.yml -e '{"load_test_profile": $(DEMO_PROFILE), "load_test_expect_replicas": [1, 3, 1]}'

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("kubeconfig", parents=[common], help="print the path of the admin kubeconfig")
 
     add = commands.add_parser("add", parents=[common], help="load the images of what not every lab needs")
-    add.add_argument("what", choices=["metallb"], help="metallb: its chart lies in metallb/chart of the cache")
+    add.add_argument("what", choices=sorted(extras.ARCHIVES), help="; ".join(extras.ARCHIVES_HELP))
 
     fault = commands.add_parser("fault", help="break something on purpose; `fault heal` mends all of it")
     kinds = fault.add_subparsers(dest="fault", required=True)
@@ -159,7 +159,7 @@ def main() -> int:
             if not existing:
                 raise cluster.LabError(f"lab {lab.name} does not exist: python -m lab up --name {lab.name}")
             if arguments.command == "add":
-                cluster.load_images(existing, [extras.metallb(existing)])
+                cluster.load_images(existing, [extras.ARCHIVES[arguments.what](existing)])
             else:
                 run_fault(existing, arguments)
     except (

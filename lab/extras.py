@@ -1,6 +1,6 @@
 """What a few tests and scenarios want on a lab that runs, and not every lab needs: ``python -m lab add metallb``.
 
-Built from the projects' own Go modules, once: MetalLB with its unmodified chart, and cert-manager's controllers.
+Built from the projects' own Go modules, once: MetalLB with its unmodified chart, KEDA, cert-manager's controllers.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from lab.binaries import BinaryError, Module, find_go, module_sources, provide
@@ -22,6 +23,16 @@ METALLB_PROGRAMS = ("controller", "speaker")
 CERT_MANAGER_VERSION = "1.20.2"
 CERT_MANAGER_SOURCES = f"github.com/cert-manager/cert-manager@v{CERT_MANAGER_VERSION}"
 CERT_MANAGER = Module(name="cert-manager", version=CERT_MANAGER_VERSION, programs=("cert-manager",))
+
+# Its metrics sources are the SDKs of every cloud: 2,600 packages, as many as Kubernetes itself has.
+KEDA_VERSION = "2.20.2"
+KEDA = Module(
+    name="keda",
+    version=KEDA_VERSION,
+    programs=("keda", "keda-adapter"),
+    ldflags=f"-X github.com/kedacore/keda/v2/version.Version={KEDA_VERSION}",
+    built_names={"keda": "operator", "keda-adapter": "adapter"},
+)
 
 # The kinds of the Gateway API, in the version that Traefik is built with.
 GATEWAY_API_SOURCES = "sigs.k8s.io/gateway-api@v1.6.1"
@@ -65,6 +76,24 @@ def metallb(lab: Lab) -> Path:
     return archive
 
 
+def keda(lab: Lab) -> Path:
+    """KEDA's operator and metrics server as an archive of images; its chart is ``lab/charts/keda``.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    folder = lab.cache_folder / "keda"
+    archive = lab.cache_folder / "images" / f"keda-v{KEDA_VERSION}.archive"
+    if provide(KEDA, folder) != "cache" or not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        images = []
+        for image, program in (("keda", "keda"), ("keda-metrics-apiserver", "keda-adapter")):
+            layer = program_layer(folder / f"{program}.layer", {program: folder / program})
+            images.append(Image((f"ghcr.io/kedacore/{image}:{KEDA_VERSION}",), (layer,), user=NOBODY))
+        write_archive(archive, images)
+    return archive
+
+
 def cert_manager(lab: Lab) -> tuple[Path, Path]:
     """cert-manager's controllers as one program, and the folder of its custom resource definitions.
 
@@ -81,3 +110,11 @@ def cert_manager(lab: Lab) -> tuple[Path, Path]:
 def gateway_api(lab: Lab) -> Path:
     """The folder of the Gateway API's custom resource definitions. Raises BinaryError."""
     return module_sources(lab.binaries, (GATEWAY_API_SOURCES,)) / GATEWAY_API_SOURCES / "config/crd/standard"
+
+
+# What `lab add` can load, and what it says of it.
+ARCHIVES: dict[str, Callable[[Lab], Path]] = {"keda": keda, "metallb": metallb}
+ARCHIVES_HELP = (
+    "keda: operator and metrics server, for riva_autoscaler keda",
+    "metallb: the unmodified chart lies in metallb/chart of the cache",
+)

@@ -36,6 +36,8 @@ BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"
 # Commands of the stand-ins' images, as the real images have them, and the Python module behind each.
 STANDIN_COMMANDS = {
     "opt/riva/bin/start-riva": "standins.riva.start",
+    "opt/nim/start_server.sh": "standins.riva.nim",
+    "usr/local/bin/download_and_deploy_ngc_models": "standins.riva.fetch",
     "usr/bin/gpu-operator": "standins.gpu_operator",
     "usr/bin/nvidia-device-plugin": "standins.gpu_operator.device_plugin",
     "usr/bin/gpu-feature-discovery": "standins.gpu_operator.feature_discovery",
@@ -52,6 +54,12 @@ STANDIN_IMAGES = (
     "nvcr.io/nvidia/gpu-operator:v26.7.0",
     "nvcr.io/nvidia/k8s-device-plugin:v0.20.0",
 )
+# A Speech NIM's image starts by itself. The tags are those of the lab's inventory.
+NIM_IMAGES = {
+    "asr": "nvcr.io/nim/nvidia/parakeet-1-1b-ctc-en-us:1.4.0",
+    "tts": "nvcr.io/nim/nvidia/magpie-tts-multilingual:1.4.0",
+    "nmt": "nvcr.io/nim/nvidia/riva-translate-1_6b:1.4.0",
+}
 FEATURE_DISCOVERY_IMAGE = "registry.k8s.io/nfd/node-feature-discovery:v0.19.0"
 
 ACCOUNTS = {
@@ -379,6 +387,12 @@ def standin_images(cache: Path) -> Callable[[Path], list[Image]]:
         layers = (base, start, code)
         return [
             Image(STANDIN_IMAGES, layers, environment=environment),
+            *(
+                Image(
+                    (tag,), layers, environment=environment, entrypoint=("/opt/nim/start_server.sh", kind), user="1000"
+                )
+                for kind, tag in NIM_IMAGES.items()
+            ),
             # Its chart demands a user that is not root.
             Image((FEATURE_DISCOVERY_IMAGE,), layers, environment=environment, user=NOBODY),
         ]

@@ -10,11 +10,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-CHARTS = ("gpu-operator", "kube-prometheus-stack", "nvidia-device-plugin", "prometheus-adapter", "traefik")
+CHARTS = ("gpu-operator", "keda", "kube-prometheus-stack", "nvidia-device-plugin", "prometheus-adapter", "traefik")
 
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.93.1"
 TRAEFIK = "github.com/traefik/traefik/v3@v3.7.13"
-GO_MODULES = (PROMETHEUS_OPERATOR, TRAEFIK)
+KEDA = "github.com/kedacore/keda/v2@v2.20.2"
+GO_MODULES = (PROMETHEUS_OPERATOR, TRAEFIK, KEDA)
 
 # (module, files in it, folder of ours)
 DEFINITIONS = (
@@ -23,6 +24,8 @@ DEFINITIONS = (
         "example/prometheus-operator-crd/monitoring.coreos.com_*.yaml",
         "kube-prometheus-stack/charts/crds/crds",
     ),
+    # Upstream's chart has them among its templates.
+    (KEDA, "config/crd/bases/*keda.sh_*.yaml", "keda/definitions"),
     (TRAEFIK, "docs/content/reference/dynamic-configuration/traefik.io_*.yaml", "traefik/crds"),
 )
 

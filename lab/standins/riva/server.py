@@ -11,13 +11,15 @@ from pathlib import Path
 
 import grpc
 
+from . import text
 from .batcher import NS_PER_MS, Batcher, BatcherConfig
 from .curves import CURVES
 from .engine import Engine
 from .gpu_engine import WORKER, GpuEngine, GpuEngineError, RealGpu, machine_command
 from .metrics import CONTENT_TYPE, Gpu, model_statistics, render
+from .nim_face import Nim
 from .settings import Settings
-from .speech import Health, SpeechRecognition, register
+from .speech import ASR_SERVICE, Health, SpeechRecognition, register
 from .state import Phase, State
 from .web import Response, WebServer
 
@@ -63,8 +65,11 @@ def make_engine(settings: Settings) -> Engine:
 class StandIn:
     """One Riva server. Create it inside the event loop that runs it."""
 
-    def __init__(self, settings: Settings, asr: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, asr: bool = True, tts: bool = False, nmt: bool = False, nim: Nim | None = None
+    ) -> None:
         self.settings = settings
+        self.nim = nim
         self.state = State()
         self.engine = make_engine(settings)
         kind = RealGpu if isinstance(self.engine, GpuEngine) else Gpu
@@ -78,8 +83,15 @@ class StandIn:
                 ("grpc.max_send_message_length", LARGEST_MESSAGE),
             ]
         )
-        register(self._grpc, SpeechRecognition(self.engine, self.state, settings, asr), Health(self.state))
-        self._web = WebServer(self._triton)
+        named = ((ASR_SERVICE, asr), (text.TTS_SERVICE, tts), (text.NMT_SERVICE, nmt))
+        health = Health(self.state, tuple(name for name, enabled in named if enabled or name == ASR_SERVICE))
+        register(self._grpc, SpeechRecognition(self.engine, self.state, settings, asr), health)
+        text.register(
+            self._grpc,
+            text.SpeechSynthesis(self.engine, self.state, settings, tts, "tts_service"),
+            text.Translation(self.engine, self.state, settings, nmt, "nmt_service"),
+        )
+        self._web = WebServer(self._nim if nim else self._triton)
         self._metrics = WebServer(self._page)
         self._stop = asyncio.Event()
         self._faults: list[asyncio.TimerHandle] = []
@@ -115,12 +127,23 @@ class StandIn:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}: {error}; RIVA_STANDIN_GRPC_PORT sets it") from None
         await self._grpc.start()
+        if self.nim:
+            # A NIM tells over HTTP how it is from its first second on.
+            await self._open(self._web, "HTTP", self.settings.http_port)
+
+    async def _open(self, server: WebServer, name: str, port: int) -> None:
+        try:
+            await server.start(self.settings.host, port)
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {self.settings.host}:{port}: {error}; RIVA_STANDIN_{name}_PORT sets it"
+            ) from None
 
     async def _load(self) -> bool:
         """As start-riva does, tell once a second that Triton loads; False when a stop came first."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        ready_at = started + self.settings.model_load_seconds
+        ready_at = started + self.settings.model_load_seconds + (self.nim.fetch_seconds if self.nim else 0)
         if isinstance(self.engine, GpuEngine):
             return await self._load_on_gpu(self.engine)
         limit = self.settings.triton_timeout_seconds
@@ -130,6 +153,8 @@ class StandIn:
             log("Riva waiting for Triton server to load all models...retrying in 1 second")
             if await self._stopped_within(min(1.0, left)):
                 return False
+        if self.nim:
+            self.nim.keep()
         return not self._stop.is_set()
 
     async def _load_on_gpu(self, engine: GpuEngine) -> bool:
@@ -170,16 +195,9 @@ class StandIn:
 
     async def _serve(self) -> None:
         """Triton opens its ports once its models are loaded, so before that a scrape finds nothing."""
-        for server, name, port in (
-            (self._web, "HTTP", self.settings.http_port),
-            (self._metrics, "METRICS", self.settings.metrics_port),
-        ):
-            try:
-                await server.start(self.settings.host, port)
-            except OSError as error:
-                raise StartError(
-                    f"cannot listen on {self.settings.host}:{port}: {error}; RIVA_STANDIN_{name}_PORT sets it"
-                ) from None
+        if not self.nim:
+            await self._open(self._web, "HTTP", self.settings.http_port)
+        await self._open(self._metrics, "METRICS", self.settings.metrics_port)
         self.state.enter(Phase.SERVING)
         loop = asyncio.get_running_loop()
         for seconds, fault in (
@@ -223,6 +241,12 @@ class StandIn:
         self._gpu.sample(now, batcher.busy_ns(now))
         models = model_statistics(batcher, self._acoustic, IDLE_MODEL, self._ensemble)
         return Response(200, render(models, self._gpu), CONTENT_TYPE)
+
+    async def _nim(self, path: str) -> Response:
+        """A NIM's own paths, as NVIDIA documents them."""
+        await self.state.not_hanging()
+        assert self.nim is not None, "only a NIM has these paths"
+        return self.nim.answer(path, self.state.phase is Phase.SERVING, self._gpu)
 
     async def _triton(self, path: str) -> Response:
         await self.state.not_hanging()

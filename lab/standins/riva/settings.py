@@ -105,6 +105,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("HTTP_PORT", *_PORT),
     Setting("METRICS_PORT", *_PORT),
     Setting("MODEL_LOAD_SECONDS", *_SECONDS),
+    Setting("FETCH_SECONDS", *_SECONDS),
     Setting("INSTANCES", _integer(1, 64), "a whole number from 1 to 64"),
     Setting("MAX_BATCH_SIZE", _integer(1, 1024), "a whole number from 1 to 1024"),
     Setting("PREFERRED_BATCH_SIZES", _sizes, "whole numbers from 1 to 1024, commas between, or nothing"),
@@ -138,6 +139,7 @@ class Settings:
     http_port: int = 8000
     metrics_port: int = 8002
     model_load_seconds: float = 10.0
+    fetch_seconds: float = 0.0
     instances: int = 1
     max_batch_size: int = 8
     preferred_batch_sizes: tuple[int, ...] = ()

@@ -245,14 +245,15 @@ def _streaming_response(seconds: float, final: bool, identity) -> riva_asr_pb2.S
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """grpc.health.v1: the whole server (empty name) and the recognition service."""
+    """grpc.health.v1: the whole server (empty name) and each of its services."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, services: tuple[str, ...] = (ASR_SERVICE,)) -> None:
         self._state = state
+        self._known = ("", *services)
 
     async def Check(self, request, context):
         await self._state.not_hanging()
-        if request.service not in ("", ASR_SERVICE):
+        if request.service not in self._known:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return self._response(request.service)
 
@@ -265,7 +266,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def _response(self, service: str):
         statuses = health_pb2.HealthCheckResponse
-        if service not in ("", ASR_SERVICE):
+        if service not in self._known:
             return statuses(status=statuses.UNKNOWN)
         serving = self._state.phase is Phase.SERVING
         return statuses(status=statuses.SERVING if serving else statuses.NOT_SERVING)

@@ -40,7 +40,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, bool]:
 
 
 async def serve(settings: Settings, services: Mapping[str, bool]) -> int:
-    server = StandIn(settings, asr=services["asr_service"])
+    server = StandIn(settings, asr=services["asr_service"], tts=services["tts_service"], nmt=services["nmt_service"])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.request_stop)
@@ -62,9 +62,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         "a simulated GPU, no model" if settings.engine == "simulated" else "a real GPU, a network with random weights"
     )
     log(f"This is a stand-in for NVIDIA Riva: {kind}, no recognition")
-    for service in ("nlp_service", "nmt_service", "tts_service"):
-        if services[service]:
-            log(f"--{service}=true is accepted, but the stand-in serves speech recognition only")
+    if services["nlp_service"]:
+        log("--nlp_service=true is accepted, but the stand-in serves none of it")
     try:
         return asyncio.run(serve(settings, services))
     except StartError as error:
