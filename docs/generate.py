@@ -1,5 +1,6 @@
-"""Makes each role's README.md from its meta/argument_specs.yml and defaults/main.yml, and the riva chart's dashboard.
+"""Makes each role's README.md from its meta/argument_specs.yml and defaults/main.yml, and files of the riva chart.
 
+The chart's dashboard and its queries for KEDA come from the rule set.
 ``python docs/generate.py`` after a change of any; a unit test names what is out of date.
 """
 
@@ -16,6 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ROOT / "roles"
 DASHBOARD = ROLES / "riva" / "files" / "chart" / "files" / "dashboard.json"
+KEDA_QUERIES = DASHBOARD.with_name("keda-queries.json")
 
 TEMPLATE = """\
 <!-- Made by docs/generate.py from meta/argument_specs.yml and defaults/main.yml: change those. -->
@@ -135,9 +137,17 @@ def dashboard() -> str:
     return json.dumps(scaling_dashboard.dashboard(), indent=1) + "\n"
 
 
+def keda_queries() -> str:
+    """The file that the riva chart makes its ScaledObject's queries from."""
+    sys.path.insert(0, str(ROOT / "collections"))
+    from ansible_collections.speechops.riva.plugins.module_utils import keda_rules
+
+    return json.dumps(keda_rules.chart_queries(), indent=1) + "\n"
+
+
 def main() -> None:
     files = {ROLES / role / "README.md": readme(role) for role in roles()}
-    for path, text in {**files, DASHBOARD: dashboard()}.items():
+    for path, text in {**files, DASHBOARD: dashboard(), KEDA_QUERIES: keda_queries()}.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"written: {path.relative_to(ROOT)}")

@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.speechops.riva.plugins.module_utils import (
     input_contradictions,
     inputs,
+    riva_values,
     scaling_plan,
     way_in,
 )
@@ -99,6 +100,7 @@ class ActionModule(ActionBase):
         if not failed(findings):
             preset = variables.get("riva_scaling_preset", options["riva_scaling_preset"]["default"])
             findings += scaling_plan.check_scaling(services, calibration, preset)
+            findings += riva_values.check_engines(services, self.engines(variables, options))
         if not failed(findings):
             findings += way_in.check_way_in(variables)
             findings += input_contradictions.check_together(options, variables)
@@ -106,10 +108,11 @@ class ActionModule(ActionBase):
             # A cluster is not asked with inputs that are known to be wrong.
             return self.told(result, findings, task_vars)
         stack = inputs.gpu_stack(variables)
+        unused = inputs.unused_charts(stack, variables.get("riva_autoscaler", "hpa"))
         charts = {
             name: value
             for name, value in variables.items()
-            if name.endswith("_chart_ref") and isinstance(value, str) and name not in inputs.unused_charts(stack)
+            if name.endswith("_chart_ref") and isinstance(value, str) and name not in unused
         }
         arguments = {
             "kubeconfig": variables["cluster_kubeconfig"],
@@ -121,6 +124,9 @@ class ActionModule(ActionBase):
                 if variables.get(name.replace("_ref", "_version"))
             },
             "gpus_expected_now": stack == "preinstalled",
+            "autoscaler": variables.get("riva_autoscaler", "hpa"),
+            "keda_namespace": variables.get("keda_namespace", "keda"),
+            "min_compute_capability": riva_values.gpu_floor(services, {"engine": variables.get("riva_engine")}),
             "adapter_namespace": variables.get("prometheus_adapter_namespace", "monitoring"),
             "gpus_needed": scaling_plan.gpus_needed(services, calibration),
             "secrets": input_contradictions.secrets_needed(options, variables),
@@ -129,6 +135,20 @@ class ActionModule(ActionBase):
         if answer.get("failed"):
             return answer
         return self.told({**result, **answer}, findings + answer["findings"], task_vars)
+
+    @staticmethod
+    def engines(variables, options):
+        """What the check of the engines needs to know."""
+
+        def value(name):
+            return variables.get(name, options[name].get("default"))
+
+        return {
+            "engine": value("riva_engine"),
+            "autoscaler": value("riva_autoscaler"),
+            "preset": value("riva_scaling_preset"),
+            "nim": {"image_tag": value("riva_nim_image_tag")},
+        }
 
     def variables(self, task_vars, options, roles):
         """The variables that concern the roles, evaluated; a finding for each that can't be."""

@@ -15,6 +15,7 @@ class FilterModule:
         return {
             "release_recovery": releases.recovery,
             "riva_chart_values": riva_values.chart_values,
+            "riva_gpu_floor": riva_values.gpu_floor,
             "ngc_secrets": riva_values.ngc_secrets,
             "plain_types": riva_values.plain_types,
             "metallb_objects": metallb.objects,

@@ -30,6 +30,7 @@ LINKS = (
     "hpa",
     "api",
     "adapter_rule",
+    "scaled_object",
     "prometheus",
     "series",
     "target",

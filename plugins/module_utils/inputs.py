@@ -295,18 +295,55 @@ def check_kubernetes(version):
     return [finding("cluster", f"Kubernetes is {version}", f"Upgrade the cluster to Kubernetes {oldest} or newer.")]
 
 
-def check_external_metrics(apiservice, namespace):
-    """A finding where somebody else serves the external metrics; apiservice is None where nobody does."""
+def check_external_metrics(apiservice, namespace, autoscaler="hpa", keda_namespace="keda"):
+    """A finding where somebody else serves the external metrics; apiservice is None where nobody does.
+
+    It is one API with one owner: prometheus-adapter in `namespace`, or KEDA in `keda_namespace`, as the autoscaler
+    says. From the adapter to KEDA the roles move it themselves.
+    """
     service = ((apiservice or {}).get("spec") or {}).get("service") or {}
-    if not service or service.get("namespace") == namespace:
+    place = service.get("namespace")
+    if not service or place == (keda_namespace if autoscaler == "keda" else namespace):
         return []
-    owner = "{}/{}".format(service.get("namespace"), service.get("name"))
+    owner = "{}/{}".format(place, service.get("name"))
+    if autoscaler == "keda":
+        if place == namespace:
+            return []
+        return [
+            finding(
+                "riva_autoscaler",
+                f"external.metrics.k8s.io belongs to {owner}, but riva_autoscaler is keda, which needs that API",
+                f"Remove the other owner. If it is KEDA itself, set keda_namespace to {place}.",
+            )
+        ]
+    remedy = (
+        "Remove the other owner, or, where that is KEDA, set riva_autoscaler to keda. From KEDA back to the adapter: "
+        "delete the services' ScaledObjects, then helm uninstall KEDA. If it is the adapter itself, set "
+        f"prometheus_adapter_namespace to {place}."
+    )
     return [
         finding(
             "prometheus_adapter_namespace",
             f"external.metrics.k8s.io belongs to {owner}, but the demand for streams comes from prometheus-adapter",
-            "Remove the other owner (KEDA takes this API too). If it is the adapter itself, set "
-            f"prometheus_adapter_namespace to {service.get('namespace')}.",
+            remedy,
+        )
+    ]
+
+
+def check_capability(nodes, wanted):
+    """A finding where GPUs are labelled and none is young enough; nothing before they are labelled."""
+    known = [node["capability"] for node in nodes if node.get("capability")]
+    if not wanted or not known:
+        return []
+    least = tuple(int(part) for part in wanted.split("."))
+    if any(capability >= least for capability in known):
+        return []
+    best = ".".join(str(part) for part in max(known))
+    return [
+        finding(
+            "riva_engine",
+            f"a Speech NIM needs a GPU of compute capability {wanted}, and the youngest of the cluster has {best}",
+            "Set riva_engine to sdk, or add a node with a GPU of the Ampere generation or younger.",
         )
     ]
 
@@ -320,8 +357,15 @@ def node_facts(node):
     return {
         "name": (node.get("metadata") or {}).get("name"),
         "gpu": bool(gpus) or _labelled(labels),
+        "capability": _capability(labels),
         "gpus": sum(int(value) for value in gpus if str(value).isdigit()),
     }
+
+
+def _capability(labels):
+    """(major, minor) as GPU Feature Discovery labels it, or None."""
+    major, minor = labels.get("nvidia.com/gpu.compute.major"), labels.get("nvidia.com/gpu.compute.minor")
+    return (int(major), int(minor or 0)) if str(major).isdigit() and str(minor or 0).isdigit() else None
 
 
 def _labelled(labels):
@@ -334,10 +378,11 @@ def gpu_stack(variables):
     return variables.get("gpu_stack") or ("operator" if enabled else "preinstalled")
 
 
-def unused_charts(stack):
-    """Variables of charts that this way to usable GPUs does not install: they need not be there."""
+def unused_charts(stack, autoscaler="hpa"):
+    """Variables of charts that these ways to GPUs and to scaling do not install: they need not be there."""
     roles = {"operator": "gpu_operator", "manual": "nvidia_device_plugin"}
-    return {f"{role}_chart_ref" for way, role in roles.items() if way != stack}
+    unused = {f"{role}_chart_ref" for way, role in roles.items() if way != stack}
+    return unused if autoscaler == "keda" else unused | {"keda_chart_ref"}
 
 
 def check_nodes(nodes, gpus_expected_now):

@@ -48,6 +48,8 @@ class Options:
     adapter_namespace: str
     adapter_service: str
     scrape_interval: int
+    keda_namespace: str = "keda"
+    keda_service: str = "keda-operator-metrics-apiserver"
 
     @property
     def most_age(self) -> int:
@@ -80,8 +82,11 @@ class Chain:
         self.hpa: Mapping = {}
 
     def examine(self) -> tuple[list[Finding], dict]:
-        target = self.read_target()
+        return self.examine_target(self.read_target())
+
+    def examine_target(self, target: str | None) -> tuple[list[Finding], dict]:
         if target:
+            self.judge_hpa()
             self.walk(target)
         first = rules.first_broken(self.verdicts)
         findings = rules.findings_of(self.verdicts)
@@ -90,8 +95,12 @@ class Chain:
             demand.walk(str(target))
             first = first or rules.first_broken(demand.verdicts)
             findings += [entry for entry in rules.findings_of(demand.verdicts) if entry not in findings]
+        return findings, self.facts(first, demand.total if demand else None)
+
+    def facts(self, first: str | None, demand: float | None) -> dict:
+        """What was seen, beside the findings."""
         status = rules.mapping(self.hpa.get("status"))
-        facts = {
+        return {
             "first_broken": first,
             "pod_values": {pod: value for pod, value in sorted(self.values.items())},
             "pods": sorted(pod.name for pod in self.pods if pod.ready),
@@ -102,9 +111,8 @@ class Chain:
             }
             if self.hpa
             else None,
-            "demand": demand.total if demand else None,
+            "demand": demand,
         }
-        return findings, facts
 
     @property
     def apiservice(self) -> str:
@@ -159,8 +167,6 @@ class Chain:
         workload = self.read("hpa" if self.hpa else "pods", subject, path, gone)
         if workload is None:
             return None
-        if self.hpa:
-            self.verdicts.append(rules.hpa_verdict(str(self.options.hpa), self.hpa, self.options.metric))
         selector = rules.selector_text(rules.mapping(workload.get("spec")).get("selector"))
         pods = self.guarded(
             "pods",
@@ -176,6 +182,10 @@ class Chain:
         self.selector = selector
         self.verdicts.append(rules.pods_verdict(f"{kind} {name}", pods, self.asked))
         return f"{kind} {name}"
+
+    def judge_hpa(self) -> None:
+        if self.hpa:
+            self.verdicts.append(rules.hpa_verdict(str(self.options.hpa), self.hpa, self.options.metric))
 
     def read(self, link: str, subject: str, path: str, absent: str) -> Mapping | None:
         """An object that has to be there."""

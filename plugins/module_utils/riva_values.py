@@ -9,9 +9,12 @@ import base64
 import json
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_plan
+from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding
 from ansible_collections.speechops.riva.plugins.module_utils.way_in import route_values
 
 SPEECH = ("asr", "nlp", "nmt", "tts")
+# NVIDIA's support matrix of Speech NIM begins with compute capability 8.0.
+MIN_COMPUTE_MAJOR = 8
 MODEL_STORE = {
     "type": "type",
     "host_path": "hostPath",
@@ -37,11 +40,54 @@ def number(value):
     return int(given) if given == int(given) else given
 
 
+def engine_of(service, settings):
+    """`sdk` or `nim`: the service's own, else the one of all."""
+    return service.get("engine") or settings.get("engine") or "sdk"
+
+
+def engine_values(service, settings):
+    """The part of the chart's values that depends on the engine: image, and what only a NIM has."""
+    if engine_of(service, settings) == "sdk":
+        return {"image": {"repository": settings["image_repository"], "tag": str(settings["image_tag"])}}
+    nim = settings["nim"]
+    container = service.get("container_id") or nim["container_id"]
+    return {
+        "engine": "nim",
+        "image": {
+            "repository": f"{nim['registry'].rstrip('/')}/{container}",
+            "tag": str(service.get("image_tag") or nim["image_tag"]),
+        },
+        "nim": {
+            "tagsSelector": service.get("tags_selector") or nim.get("tags_selector") or "",
+            "offline": bool(nim.get("offline")),
+            "metricsPort": number(nim["metrics_port"]),
+            "metricsPath": nim["metrics_path"],
+            "minComputeMajor": MIN_COMPUTE_MAJOR,
+        },
+    }
+
+
+def autoscaler_values(settings):
+    """The part of `autoscaling` that says who scales."""
+    if settings.get("autoscaler", "hpa") == "hpa":
+        return {"kind": "hpa"}
+    keda = settings["keda"]
+    return {
+        "kind": "keda",
+        "keda": {
+            "prometheusUrl": keda["prometheus_url"],
+            "zeroAfterSeconds": number(keda["zero_after_seconds"]),
+            "traefikNamespace": settings["route"]["traefik_namespace"],
+        },
+    }
+
+
 def chart_values(service, settings, extra=None):
     """Values of one speech service: the role's settings, over them the service's own, over them free values."""
     scaling = scaling_plan.chart_values(scaling_plan.plan(service, settings.get("calibration"), settings))
+    scaling["autoscaling"] = {**autoscaler_values(settings), **scaling["autoscaling"]}
     values = {
-        "image": {"repository": settings["image_repository"], "tag": str(settings["image_tag"])},
+        **engine_values(service, settings),
         "imagePullSecrets": list(settings.get("image_pull_secrets") or []),
         "speechServices": {name: name in (service.get("speech") or ["asr"]) for name in SPEECH},
         "env": dict(service.get("env") or {}),
@@ -52,9 +98,60 @@ def chart_values(service, settings, extra=None):
         **scaling,
         **route_values(service, settings),
     }
-    if service.get("models"):
+    if service.get("models") and engine_of(service, settings) == "sdk":
         values["modelInit"] = {"enabled": True, "models": list(service["models"])}
+        if settings.get("pre_seed_nodes"):
+            values["modelInit"]["preSeedNodes"] = sorted(settings["pre_seed_nodes"])
     return merged(merged(values, extra), service.get("values"))
+
+
+def gpu_floor(services, settings):
+    """The least compute capability that the services' engines need, as text; empty where any GPU will do."""
+    engines = {engine_of(item, settings) for item in services or [] if isinstance(item, dict)}
+    return f"{MIN_COMPUTE_MAJOR}.0" if "nim" in engines else ""
+
+
+def check_engines(services, settings):
+    """Findings of the engines' settings taken together; types are checked before.
+
+    services: riva_services; settings: `engine`, `autoscaler`, `preset`, `nim` (a mapping as the role has it).
+    """
+    found = []
+    for service in services or []:
+        if not isinstance(service, dict):
+            continue
+        name = service.get("name")
+        nim = engine_of(service, settings) == "nim"
+        if nim and not (service.get("image_tag") or settings["nim"].get("image_tag")):
+            message = f"{name}: its engine is nim, and nobody says which version of the container"
+            remedy = f"Set riva_nim_image_tag, or image_tag of {name}, to a tag that NVIDIA's registry lists."
+            found.append(finding("riva_services", message, remedy))
+        if nim and (service.get("models") or [])[:1]:
+            message = f"{name}: models is for the engine sdk; a NIM fetches the models of its container"
+            remedy = f"Remove models of {name}; tags_selector chooses among what the container offers."
+            found.append(finding("riva_services", message, remedy))
+        for key in ("container_id", "image_tag", "tags_selector"):
+            if not nim and service.get(key):
+                message = f"{name}: {key} is for the engine nim, but its engine is sdk"
+                found.append(finding("riva_services", message, f"Set engine of {name} to nim, or remove {key}."))
+        if nim and len(service.get("speech") or []) > 1:
+            message = f"{name}: a NIM serves one kind of speech, not {', '.join(service['speech'])}"
+            found.append(finding("riva_services", message, "Make each kind an item of riva_services of its own."))
+        found += check_autoscaler(service, settings)
+    return found
+
+
+def check_autoscaler(service, settings):
+    name, keda = service.get("name"), settings.get("autoscaler") == "keda"
+    found = []
+    if service.get("min_replicas") in (0, "0") and not keda:
+        message = f"{name}: min_replicas is 0, but an HPA never wakes a service that has no pods"
+        remedy = f"Set min_replicas of {name} to 1 or more, or riva_autoscaler to keda."
+        found.append(finding("riva_services", message, remedy))
+    if keda and (service.get("scaling_preset") or settings.get("preset")) == "article":
+        message = f"{name}: the preset article is the article's rule for prometheus-adapter; riva_autoscaler is keda"
+        found.append(finding("riva_services", message, "Take another scaling_preset, or set riva_autoscaler to hpa."))
+    return found
 
 
 def _secret(name, kind, data):

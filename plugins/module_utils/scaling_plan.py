@@ -267,6 +267,8 @@ def check_calibration(calibration, names):
 
 
 FIGURES = (*CALIBRATION, "spare_pods")
+# No room for a burst; no pods at all, from where KEDA wakes a service.
+MAY_BE_ZERO = ("spare_pods", "min_replicas")
 
 
 def check_scaling(services, calibration=None, preset="balanced", objective_ms=None):
@@ -278,7 +280,7 @@ def check_scaling(services, calibration=None, preset="balanced", objective_ms=No
         for key in FIGURES:
             value = service.get(key)
             kind = CALIBRATION.get(key, float)
-            if value is not None and not is_number(value, kind) and not (key == "spare_pods" and value in (0, 0.0)):
+            if value is not None and not is_number(value, kind) and not (key in MAY_BE_ZERO and value in (0, 0.0)):
                 remedy = f"Set {key} of {name} to {'a whole number, 1' if kind is int else 'a number above 0'} or more."
                 found.append(finding("riva_services", f"{name}: {key} is {value!r}", remedy))
     if any(item["status"] == "failed" for item in found):

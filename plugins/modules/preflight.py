@@ -66,6 +66,19 @@ options:
         belong to anything elsewhere.
     type: str
     default: monitoring
+  autoscaler:
+    description: Who scales; set from C(riva_autoscaler). With V(keda) that API belongs to KEDA.
+    type: str
+    default: hpa
+    choices: [hpa, keda]
+  keda_namespace:
+    description: Namespace of KEDA; set from C(keda_namespace).
+    type: str
+    default: keda
+  min_compute_capability:
+    description: The least compute capability that the services' engines need; set from C(riva_engine). Any where empty.
+    type: str
+    default: ''
   timeout:
     description: Seconds that the apiserver has for its answers.
     type: int
@@ -214,6 +227,9 @@ def main():
         gpus_expected_now={"type": "bool", "default": False},
         gpus_needed={"type": "list", "elements": "raw", "default": []},
         adapter_namespace={"type": "str", "default": "monitoring"},
+        autoscaler={"type": "str", "default": "hpa", "choices": ["hpa", "keda"]},
+        keda_namespace={"type": "str", "default": "keda"},
+        min_compute_capability={"type": "str", "default": ""},
         timeout={"type": "int", "default": 10},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
@@ -227,7 +243,10 @@ def main():
         nodes = cluster.list_all("/api/v1/nodes", inputs.node_facts)
         findings += inputs.check_nodes(nodes, params["gpus_expected_now"])
         findings += scaling_plan.check_gpus(params["gpus_needed"], [node["gpus"] for node in nodes])
-        findings += inputs.check_external_metrics(external_metrics(cluster), params["adapter_namespace"])
+        findings += inputs.check_capability(nodes, params["min_compute_capability"])
+        findings += inputs.check_external_metrics(
+            external_metrics(cluster), params["adapter_namespace"], params["autoscaler"], params["keda_namespace"]
+        )
         findings += secret_findings(cluster, params["secrets"])
     except ClusterError as error:
         findings.append(api_finding(error))

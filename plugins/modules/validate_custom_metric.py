@@ -14,12 +14,15 @@ description:
   - A pod that became Ready less than four scrapes ago is not asked for yet, unless all of them are new.
   - The API stamps its values with its own clock, so freshness is asked of Prometheus, through the API server's proxy.
   - Where something is missing it follows the chain to the pods and names the first broken link in RV(first_broken).
-    The links are C(hpa), C(api), C(adapter_rule), C(prometheus), C(series), C(target), C(service_monitor),
-    C(service_port), C(pod_port), C(exporter), C(pods), seen from the HPA. What only follows from the first broken
-    link says so.
+    The links are C(hpa), C(api), C(adapter_rule), C(scaled_object), C(prometheus), C(series), C(target),
+    C(service_monitor), C(service_port), C(pod_port), C(exporter), C(pods), seen from the HPA. What only follows from
+    the first broken link says so.
   - Links between a fresh sample and its pod are proven by the sample, and not read.
   - Where the HPA has the External metric C(speech_streams_demand) too, its chain is followed as well, from
     C(external.metrics.k8s.io) to the port of the pods' limit. Its findings come after those of O(metric).
+  - An HPA that KEDA made from a ScaledObject has other links before Prometheus, which are KEDA's metrics server and the
+    ScaledObject's triggers, C(scaled_object). RV(pod_values) are Prometheus' own then. A service at zero pods that
+    nobody calls is whole.
 options:
   metric:
     description: Name of the metric in the custom metrics API, as a metric of pods.
@@ -68,6 +71,14 @@ options:
     description: Seconds between two scrapes. A sample older than four of them is stale.
     type: int
     default: 15
+  keda_namespace:
+    description: Namespace of KEDA, where it made the HPA.
+    type: str
+    default: keda
+  keda_service:
+    description: Name of the Service of KEDA's metrics server.
+    type: str
+    default: keda-operator-metrics-apiserver
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - speechops.riva.validation
@@ -182,7 +193,8 @@ hpa:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
-from ansible_collections.speechops.riva.plugins.module_utils.metric_chain import Chain, Options
+from ansible_collections.speechops.riva.plugins.module_utils.keda_chain import EitherChain
+from ansible_collections.speechops.riva.plugins.module_utils.metric_chain import Options
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 
 
@@ -200,6 +212,8 @@ def own_arguments():
         "adapter_namespace": {"type": "str", "default": "monitoring"},
         "adapter_service": {"type": "str", "default": "prometheus-adapter"},
         "scrape_interval": {"type": "int", "default": 15},
+        "keda_namespace": {"type": "str", "default": "keda"},
+        "keda_service": {"type": "str", "default": "keda-operator-metrics-apiserver"},
     }
 
 
@@ -219,7 +233,7 @@ def main():
     run(
         module,
         f"the chain of the metric {options.metric} in namespace {options.namespace} is broken",
-        lambda cluster: Chain(cluster, options).examine(),
+        lambda cluster: EitherChain(cluster, options).examine(),
         errors,
     )
 

@@ -22,6 +22,7 @@ DOORS = {
     "cluster": {"ansible", "ansible_collections.kubernetes.core", "kubernetes", "urllib3"},
     "validation": {"cluster"},
     "metric_chain": {"cluster", "yaml"},
+    "keda_chain": {"cluster", "metric_chain"},
     "certificates": {"cryptography"},
     "outside_calls": {"grpc", "riva", "socket", "ssl"},
     "load_streams": {"asyncio", "grpc", "riva"},

@@ -203,4 +203,4 @@ def test_node_facts_count_gpus():
         "metadata": {"name": "a"},
         "status": {"allocatable": {"nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "3"}},
     }
-    assert inputs.node_facts(node) == {"name": "a", "gpu": True, "gpus": 5}
+    assert inputs.node_facts(node) == {"name": "a", "gpu": True, "capability": None, "gpus": 5}

@@ -15,6 +15,7 @@ CHARTS = {
     "gpu_operator": "gpu-operator",
     "kube_prometheus_stack": "kube-prometheus-stack",
     "nvidia_device_plugin": "nvidia-device-plugin",
+    "keda": "keda",
     "prometheus_adapter": "prometheus-adapter",
     "traefik": "traefik",
     "metallb": "metallb",
