@@ -5,17 +5,15 @@ from __future__ import annotations
 
 """What the nvidia_driver role has to do on one node, and why it must not. Data in, a plan out."""
 
+import re
 from collections.abc import Mapping
 
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_generations as rules
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_pains
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, Finding
 
-# How a runtime learns of NVIDIA's. k3s and RKE2 find it by themselves when they start.
-CONFIGURE = {
-    "containerd": ["nvidia-ctk", "runtime", "configure", "--runtime=containerd"],
-    "crio": ["nvidia-ctk", "runtime", "configure", "--runtime=crio"],
-}
+# Packages of kernel modules, whose names tell the flavour.
+FLAVOURED = re.compile(r"(nvidia-dkms|nvidia-kernel-(open-)?dkms|kmod-nvidia-(open|latest)-dkms)")
 SERVICES = {"containerd": "containerd", "crio": "crio", "k3s": "k3s", "rke2": "rke2-server"}
 
 
@@ -23,7 +21,8 @@ def plan(hardware: Mapping, settings: Mapping) -> dict:
     """The plan for a node: `hardware` is gpu_hardware_info's, `settings` the role's variables without their prefix.
 
     `refusals` are findings that forbid any change; `changes` says whether driver packages will change; `driver` is
-    false where a driver is there that the role leaves alone.
+    false where a driver is there that the role leaves alone. `needs_packages` says whether the package manager has
+    anything to do at all: where not, a repository that is away does not matter.
     """
     system, node = hardware["os"], hardware["node"]
     folder = rules.repository_of(system["id"], system["version"])
@@ -50,6 +49,7 @@ def plan(hardware: Mapping, settings: Mapping) -> dict:
         "toolkit": [],
         "changes": False,
         "upgrade": False,
+        "needs_packages": False,
         "runtime": runtime_plan(hardware, settings),
     }
     found = refusals(hardware, settings, folder, architecture, generations, kept)
@@ -74,6 +74,7 @@ def plan(hardware: Mapping, settings: Mapping) -> dict:
             made["upgrade"] = is_of_another_branch(hardware, branch)
         if settings["toolkit"]:
             made["toolkit"] = rules.at_version(rules.TOOLKIT, settings["toolkit_version"], folder)
+        made["needs_packages"] = made["changes"] or lacks_packages(hardware, settings, made)
     if made["changes"]:
         found += disk_refusals(hardware, settings)
     made["refusals"] = [finding.to_dict() for finding in found]
@@ -81,7 +82,8 @@ def plan(hardware: Mapping, settings: Mapping) -> dict:
 
 
 def filled(text: str, folder: str, architecture: str) -> str:
-    return text.replace("{distribution}", folder).replace("{arch}", architecture)
+    filled_in = text.replace("{distribution}", folder).replace("{arch}", architecture)
+    return filled_in.replace("{key}", rules.signing_key(folder))
 
 
 def branch_of(settings: Mapping) -> int:
@@ -117,6 +119,16 @@ def driver_changes(hardware: Mapping, settings: Mapping, names: list[str], branc
     return installed != wanted if wanted else installed[:1] != (branch,)
 
 
+def lacks_packages(hardware: Mapping, settings: Mapping, made: Mapping) -> bool:
+    """Whether anything beside the driver's own packages is missing: headers, Fabric Manager, the wanted toolkit."""
+    toolkit = hardware["toolkit"]["version"]
+    return (
+        bool(made["headers"] and not hardware["kernel"]["headers"])
+        or bool(made["fabric_manager"] and made["fabric_manager"] not in hardware["packages"]["nvidia"])
+        or bool(made["toolkit"] and toolkit != str(settings["toolkit_version"]).partition("-")[0])
+    )
+
+
 def is_of_another_branch(hardware: Mapping, branch: int) -> bool:
     """Whether the packages have to be raised to the newest of a branch: being there is not enough."""
     installed = rules.upstream_version(hardware["driver"]["package_version"] or "")
@@ -129,8 +141,9 @@ def runtime_plan(hardware: Mapping, settings: Mapping) -> dict:
     name = found["name"] if settings["runtime"] == "auto" else settings["runtime"]
     if not settings["toolkit"] or name in (None, "none"):
         return {"name": None, "command": [], "service": "", "configured": True}
-    command = list(CONFIGURE.get(name, []))
-    if command and settings["cdi"]:
+    command = list(gpu_pains.CONFIGURE.get(name, []))
+    # CRI-O has it on by itself.
+    if name == "containerd" and settings["cdi"]:
         command.append("--cdi.enabled")
     configured = bool(found["configured"]) and found["name"] == name
     service = found.get("service") or SERVICES[name]
@@ -235,4 +248,13 @@ def reboot_reasons(hardware: Mapping) -> list[str]:
         reasons.append("the kernel module nvidia is not loaded")
     elif installed and module["version"] and module["version"] != installed:
         reasons.append(f"the module loaded is {module['version']}, the packages are {installed}")
+    elif installed and module["flavour"] and installed_flavour(hardware) not in (None, module["flavour"]):
+        reasons.append(f"the module loaded is {module['flavour']}, the packages' are {installed_flavour(hardware)}")
     return reasons
+
+
+def installed_flavour(hardware: Mapping) -> str | None:
+    """The flavour of the kernel modules by their packages' names; None where these do not tell."""
+    names = [name for name in hardware["packages"]["nvidia"] if FLAVOURED.match(name)]
+    flavours = {rules.OPEN if "open" in name else rules.PROPRIETARY for name in names}
+    return flavours.pop() if len(flavours) == 1 else None

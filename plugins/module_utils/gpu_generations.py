@@ -126,6 +126,11 @@ def repository_of(os_id: str, os_version: str) -> str | None:
     return REPOSITORIES.get((os_id, version))
 
 
+def signing_key(repository: str) -> str:
+    """The name of the key's file in NVIDIA's repository: another one for deb than for rpm."""
+    return "D42D0685" if repository.startswith("rhel") else "3bf863cc"
+
+
 def driver_packages(repository: str, branch: int, flavour: str, compute_only: bool = True) -> list[str]:
     """The packages to name to the package manager; the others follow from their dependencies.
 

@@ -29,6 +29,18 @@ RUNTIMES = {
     "rke2": ("/var/lib/rancher/rke2/agent/etc/containerd/config.toml", "rke2-server or rke2-agent"),
     "crio": ("/etc/crio/crio.conf.d", "crio"),
 }
+# How a runtime learns of NVIDIA's. k3s and RKE2 find it by themselves when they start.
+CONFIGURE = {
+    "containerd": ["nvidia-ctk", "runtime", "configure", "--runtime=containerd"],
+    # Its own default, /etc/crio/conf.d, is a folder that CRI-O does not read (NVIDIA/nvidia-container-toolkit#1829).
+    "crio": [
+        "nvidia-ctk",
+        "runtime",
+        "configure",
+        "--runtime=crio",
+        "--drop-in-config=/etc/crio/crio.conf.d/99-nvidia.toml",
+    ],
+}
 # A driver with its modules takes 1.2 GiB, and DKMS builds in /var.
 LEAST_FREE_MIB = 2048
 
@@ -267,7 +279,7 @@ def containerd_path(facts: Mapping) -> Verdict:
             f"k3s and RKE2 find /usr/bin/nvidia-container-runtime when {service} starts; with the GPU Operator"
             " set CONTAINERD_SOCKET to /run/k3s/containerd/containerd.sock (the gpu_operator role does)"
             if name in ("k3s", "rke2")
-            else f"nvidia-ctk runtime configure --runtime={name}, then restart {service}",
+            else f"{' '.join(CONFIGURE[name])}, then restart {service}",
         )
     if not toolkit["version"]:
         return verdict(
@@ -282,7 +294,7 @@ def containerd_path(facts: Mapping) -> Verdict:
         f"the NVIDIA Container Toolkit {toolkit['version']} is there, and {name} does not know the runtime nvidia",
         f"restart {service}: it finds the runtime when it starts"
         if name in ("k3s", "rke2")
-        else f"nvidia-ctk runtime configure --runtime={name}, then restart {service}; the nvidia_driver role does",
+        else f"{' '.join(CONFIGURE[name])}, then restart {service}; the nvidia_driver role does",
     )
 
 

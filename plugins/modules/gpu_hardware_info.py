@@ -492,13 +492,15 @@ def read_runtime(host):
     if name in rancher:
         places = [f"{rancher[name]}/etc/containerd"]
     elif name == "crio":
-        places = ["etc/crio/crio.conf", "etc/crio/crio.conf.d", "etc/crio/conf.d"]
+        places = ["etc/crio/crio.conf", "etc/crio/crio.conf.d"]
     else:
         # What lies in conf.d counts only where the main file imports it.
         imports = re.search(r"^\s*imports\s*=.*conf\.d", host.read(CONTAINERD_FILES[0]) or "", re.MULTILINE)
         places = CONTAINERD_FILES if imports else CONTAINERD_FILES[:1]
     config = first_mention(host, places)
-    elsewhere = None if config else first_mention(host, CONTAINERD_FILES)
+    # Where nvidia-ctk writes by itself: CRI-O does not read its folder.
+    others = ["etc/crio/conf.d"] if name == "crio" else CONTAINERD_FILES
+    elsewhere = None if config else first_mention(host, others)
     places = [(unit, f"{place}/{unit}.service") for unit in UNITS[name] for place in UNIT_PLACES]
     service = next((unit for unit, path in places if host.exists(path)), None)
     return {

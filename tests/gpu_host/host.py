@@ -1,8 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A Debian 12 host with a pretended H100, managed by Ansible through chroot in mount namespaces of its own.
+"""Hosts with a pretended H100, managed by Ansible through chroot in mount namespaces of their own.
 
-Real are Debian, dpkg, apt, systemctl and the signed repository. Its /proc and /sys are plain files, which pretend a
-PCI bus and a kernel: `modprobe` and the reboot command «load» what the packages brought.
+On the Debian 12 host Debian, dpkg, apt, systemctl and the signed repository are real. The Rocky 9 host is a Debian root
+file system too, in which dnf, rpm and their database took the place of apt and dpkg: real are dnf 4 with its module
+streams and version locks, rpm, systemctl and the signed repositories; no package of Rocky's own is in it.
+
+/proc and /sys of both are plain files, which pretend a PCI bus and a kernel: `modprobe` and the reboot command «load»
+what the packages brought.
 """
 
 from __future__ import annotations
@@ -13,13 +17,17 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.gpu_host.packages import make_repository
+import yaml
+
+from tests.gpu_host import packages, rpm_packages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
-PACKAGES = "python3,python3-apt,kmod,ca-certificates,systemd"
+INVENTORY = REPOSITORY / "tests" / "gpu_host" / "inventory"
 CACHE = Path(os.environ.get("SPEECHOPS_LAB_CACHE", Path.home() / ".cache" / "speechops-lab")) / "hosts"
 LOAD = """#!/bin/sh
 # Of the tests: «loads» the module that the packages brought, unless nouveau holds the GPU.
@@ -47,14 +55,107 @@ PLAY = """
 """
 
 
-def root_archive() -> Path:
-    """Debian's root file system, made once."""
-    archive = CACHE / "debian12.tar"
+FILES = {
+    "sys/bus/pci/devices/0000:00:06.0/vendor": "0x10de\n",
+    "sys/bus/pci/devices/0000:00:06.0/device": "0x2330\n",
+    "sys/bus/pci/devices/0000:00:06.0/class": "0x030200\n",
+    "proc/modules": "nouveau 1 0 - Live 0x0\n",
+    "etc/containerd/config.toml": "version = 2\n",
+    "etc/systemd/system/containerd.service": "[Service]\nExecStart=/bin/true\n",
+}
+PROGRAMS = {
+    "usr/sbin/modprobe": LOAD,
+    "usr/local/sbin/boot-anew": REBOOT,
+    "usr/bin/mokutil": '#!/bin/sh\ncat /etc/mok 2>/dev/null || echo "$2 is not enrolled"\n',
+}
+INITRAMFS = "#!/bin/sh\ntouch /boot/initramfs-made\n"
+ROCKY = """NAME="Rocky Linux"
+VERSION="9.6 (Blue Onyx)"
+ID="rocky"
+ID_LIKE="rhel centos fedora"
+VERSION_ID="9.6"
+PLATFORM_ID="platform:el9"
+PRETTY_NAME="Rocky Linux 9.6 (Blue Onyx)"
+"""
+REPOSITORIES = """[baseos]
+name=stubs in place of Rocky's and EPEL's packages
+baseurl=file:///srv/system/
+gpgcheck=0
+"""
+
+
+@dataclass(frozen=True)
+class System:
+    """What distinguishes the hosts of one distribution."""
+
+    name: str
+    # Debian's packages for the root file system.
+    packages: str
+    # Takes away what is Debian's, and makes the repositories below /srv.
+    finish: Callable[[Path], None]
+    files: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, str] = field(default_factory=dict)
+
+
+def finish_debian(root: Path) -> None:
+    shutil.rmtree(root / "etc/apt/sources.list.d")
+    (root / "etc/apt/sources.list.d").mkdir()
+    (root / "etc/apt/sources.list").write_text("")
+    packages.make_repository(root / "srv")
+
+
+def finish_rocky(root: Path) -> None:
+    """What dpkg knows is forgotten: from here on the system's packages are those of rpm's database."""
+    rpm_packages.make_repositories(root)
+    for name in ("var/lib/dpkg", "etc/apt", "var/lib/apt"):
+        shutil.rmtree(root / name)
+    for program in [*root.glob("usr/bin/apt*"), *root.glob("usr/bin/dpkg*")]:
+        program.unlink()
+    # A plugin that brings a repository of its own, which Rocky's dnf does not have.
+    (root / "usr/lib/python3/dist-packages/dnf-plugins/local.py").unlink()
+    shutil.rmtree(root / "etc/yum.repos.d", ignore_errors=True)
+    (root / "etc/yum.repos.d").mkdir()
+    (root / "etc/yum.repos.d/baseos.repo").write_text(REPOSITORIES)
+    (root / "lib/modules" / rpm_packages.KERNEL).mkdir(parents=True)
+    # kernel-core's; it leads nowhere until kernel-devel is there.
+    (root / "lib/modules" / rpm_packages.KERNEL / "build").symlink_to(f"/usr/src/kernels/{rpm_packages.KERNEL}")
+    install = ["chroot", str(root), "dnf", "--assumeyes", "--quiet", "install", "rocky-release"]
+    subprocess.run(install, check=True, capture_output=True)
+
+
+DEBIAN12 = System(
+    "debian12",
+    "python3,python3-apt,kmod,ca-certificates,systemd",
+    finish_debian,
+    {"proc/sys/kernel/osrelease": os.uname().release},
+    {"usr/sbin/update-initramfs": INITRAMFS},
+)
+ROCKY9 = System(
+    "rocky9",
+    "python3,kmod,ca-certificates,systemd,dnf,rpm,dnf-plugins-core,gnupg,createrepo-c",
+    finish_rocky,
+    {
+        "proc/sys/kernel/osrelease": rpm_packages.KERNEL,
+        "etc/os-release": ROCKY,
+        "etc/redhat-release": "Rocky Linux release 9.6 (Blue Onyx)\n",
+        # Debian's rpm keeps the database in the home folder otherwise.
+        "etc/rpm/macros": "%_dbpath /var/lib/rpm\n",
+        # As Rocky's dnf is set; Debian's leaves out repositories that do not answer.
+        "etc/dnf/dnf.conf": "[main]\ngpgcheck=1\ninstallonly_limit=3\nclean_requirements_on_remove=True\nbest=True\n",
+    },
+    {"usr/bin/dracut": INITRAMFS},
+)
+SYSTEMS = {system.name: system for system in (DEBIAN12, ROCKY9)}
+
+
+def root_archive(system: System) -> Path:
+    """The root file system as Debian's packages make it, once."""
+    archive = CACHE / f"{system.name}.tar"
     if not archive.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        partial = archive.with_suffix(".partial.tar")
+        partial = archive.with_suffix(f".{os.getpid()}.partial.tar")
         subprocess.run(
-            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(partial)],
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={system.packages}", "bookworm", str(partial)],
             check=True,
             capture_output=True,
         )
@@ -62,36 +163,18 @@ def root_archive() -> Path:
     return archive
 
 
-def make_base(folder: Path) -> None:
-    """The host before anybody touched it, and the repository below /srv."""
-    root = folder / "base"
+def make_base(root: Path, system: System = DEBIAN12) -> None:
+    """The host before anybody touched it, and the repositories below /srv."""
     root.mkdir(parents=True)
-    subprocess.run(["tar", "-xf", str(root_archive()), "-C", str(root)], check=True)
-    shutil.rmtree(root / "etc/apt/sources.list.d")
-    (root / "etc/apt/sources.list.d").mkdir()
-    (root / "etc/apt/sources.list").write_text("")
-    files = {
-        "sys/bus/pci/devices/0000:00:06.0/vendor": "0x10de\n",
-        "sys/bus/pci/devices/0000:00:06.0/device": "0x2330\n",
-        "sys/bus/pci/devices/0000:00:06.0/class": "0x030200\n",
-        "proc/modules": "nouveau 1 0 - Live 0x0\n",
-        "proc/sys/kernel/osrelease": os.uname().release,
-        "etc/containerd/config.toml": "version = 2\n",
-        "etc/systemd/system/containerd.service": "[Service]\nExecStart=/bin/true\n",
-    }
-    programs = {
-        "usr/sbin/modprobe": LOAD,
-        "usr/local/sbin/boot-anew": REBOOT,
-        "usr/sbin/update-initramfs": "#!/bin/sh\ntouch /boot/initramfs-made\n",
-        "usr/bin/mokutil": '#!/bin/sh\ncat /etc/mok 2>/dev/null || echo "$2 is not enrolled"\n',
-    }
-    for name, text in {**files, **programs}.items():
+    subprocess.run(["tar", "-xf", str(root_archive(system)), "-C", str(root)], check=True)
+    programs = {**PROGRAMS, **system.programs}
+    for name, text in {**FILES, **system.files, **programs}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_text(text)
         path.chmod(0o755 if name in programs else 0o644)
-    make_repository(root / "srv")
+    system.finish(root)
 
 
 class GpuHost:
@@ -104,15 +187,7 @@ class GpuHost:
             (folder / name).mkdir(parents=True)
         self.name = "gpu-1"
         self.clusters: dict = {}
-        self.variables = {
-            "nvidia_driver_repository_url": "file:///srv/driver/",
-            "nvidia_driver_repository_key": "file:///srv/key.asc",
-            "nvidia_driver_toolkit_repository_url": "file:///srv/toolkit/",
-            "nvidia_driver_toolkit_repository_key": "file:///srv/key.asc",
-            "nvidia_driver_reboot_command": "/usr/local/sbin/boot-anew",
-            "nvidia_driver_version": "580.159.04",
-            "nvidia_driver_min_free_mib": 100,
-        }
+        self.variables = yaml.safe_load((INVENTORY / "group_vars" / "gpu_nodes.yml").read_text())
 
     def inside(self, *command: str, mounts: str = "", **settings) -> subprocess.CompletedProcess:
         """Run a command of this machine while the host's root is mounted, in a mount namespace of its own."""
@@ -148,10 +223,8 @@ class GpuHost:
         """Run the role on it. `mounts` is a script that mounts more below $root first."""
         inventory = self.folder / "hosts.json"
         host = {
-            "ansible_connection": "community.general.chroot",
-            "ansible_host": str(self.root),
-            "ansible_python_interpreter": "/usr/bin/python3",
             **self.variables,
+            "ansible_host": str(self.root),
             **variables,
         }
         groups = {"gpu_nodes": {"hosts": {self.name: host}}, "riva_clusters": {"hosts": self.clusters}}
@@ -177,8 +250,11 @@ class GpuHost:
             self.inside("sh", "-c", f"cat > '{self.root}{name}' <<'END-OF-FILE'\n{text}\nEND-OF-FILE")
 
     def packages(self) -> dict[str, str]:
+        """NVIDIA's packages that are installed, with their versions."""
         lines = self.shell(
-            "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' '*nvidia*' libcuda1 || true"
+            "if command -v dpkg-query > /dev/null; then"
+            " dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' '*nvidia*' libcuda1 || true;"
+            " else rpm -qa --qf '%{NAME} %{VERSION}-%{RELEASE} installed\\n' '*nvidia*'; fi"
         )
         found = (line.split() for line in lines.splitlines() if line.endswith(" installed"))
         return {name: version for name, version, _status in found}

@@ -27,9 +27,11 @@ fi
 if ! grep -q " {version} " /proc/driver/nvidia/version; then
   echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18
 fi
+answers=/usr/share/nvidia
+[ -e /etc/pretended-gpus ] && answers=/etc/pretended-gpus
 case "$1" in
-  -q) sed 's/580[.]159[.]04/{version}/' /usr/share/nvidia/smi.xml;;
-  --query-gpu*) echo "00000000:00:06.0, 9.0";;
+  -q) sed 's/580[.]159[.]04/{version}/' $answers/smi.xml;;
+  --query-gpu*) cat $answers/capabilities;;
   -L) echo "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-00000000-0000-0000-0000-000000000000)";;
 esac
 """
@@ -44,8 +46,17 @@ END
 file=/etc/containerd/config.toml
 grep -q conf.d $file || sed -i '1i imports = ["/etc/containerd/conf.d/*.toml"]' $file
 """
+CAPABILITIES = "00000000:00:06.0, 9.0\n"
 UNIT = "[Unit]\nDescription=stub of {name}\n[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
-MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build\n"
+MODULES = {
+    "open": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build\n",
+    "proprietary": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Sun Nov 22 00:00:00 UTC 2026\n",
+}
+
+
+def kernel_module(package: str, version: str) -> str:
+    """What /proc/driver/nvidia/version says once the module of this package is loaded."""
+    return MODULES["open" if "open" in package else "proprietary"].format(version=version)
 
 
 @dataclass
@@ -88,7 +99,7 @@ def driver(version: str) -> list[Package]:
     smi = (FIXTURES / "h100-nvidia-smi.xml").read_text()
 
     def kernel(name: str, other: str) -> Package:
-        files = {"usr/lib/nvidia/module": MODULE.format(version=version)}
+        files = {"usr/lib/nvidia/module": kernel_module(name, version)}
         # A driver whose build fails, as one against missing headers: only where a test wishes it.
         broken = '#!/bin/sh\n[ ! -e /etc/break-the-build ] || { echo "dkms: no headers" >&2; exit 10; }\n'
         return Package(name, full, files, f"linux-headers-{os.uname().release}", other, broken)
@@ -100,6 +111,7 @@ def driver(version: str) -> list[Package]:
             {
                 "usr/bin/nvidia-smi": NVIDIA_SMI.replace("{version}", version),
                 "usr/share/nvidia/smi.xml": smi,
+                "usr/share/nvidia/capabilities": CAPABILITIES,
             },
             f"libcuda1 (= {full})",
         ),
@@ -182,4 +194,6 @@ def make_repository(folder: Path) -> None:
         for package in packages:
             package.build(folder / name, work)
         index(folder / name, folder / "key")
+    for home in ("key", "stranger"):
+        subprocess.run(["gpgconf", "--homedir", str(folder / home), "--kill", "all"], check=True)
     shutil.rmtree(work)

@@ -22,7 +22,7 @@ SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e0
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    make_base(folder)
+    make_base(folder / "base")
     return folder / "base"
 
 
@@ -99,7 +99,7 @@ class TestLifeOfADriver:
 
     def test_a_driver_that_is_newer_in_the_repository_is_left_there(self, host):
         """The branch is pinned: 590 is in the repository, and `upgrade` stays within 580."""
-        fine(host.play(entry="upgrade", nvidia_driver_version=""))
+        assert changed(fine(host.play(entry="upgrade", nvidia_driver_version=""))) == []
         assert host.packages()["nvidia-driver-cuda"] == f"{NEW}-1"
 
     def test_the_next_branch_comes_when_it_is_wanted(self, host):
@@ -116,6 +116,16 @@ class TestLifeOfADriver:
             == "0"
         )
         assert changed(fine(host.play(entry="uninstall"))) == []
+
+
+def test_an_upgrade_takes_the_newest_of_the_branch(fresh):
+    fine(fresh.play(nvidia_driver_version=OLD))
+    assert "Preferences and proxy are set for apt" in changed(
+        fine(fresh.play("--check", entry="upgrade", nvidia_driver_version=""))
+    )
+    fine(fresh.play(entry="upgrade", nvidia_driver_version=""))
+    assert fresh.packages()["nvidia-driver-cuda"] == f"{NEW}-1"
+    assert changed(fine(fresh.play(entry="upgrade", nvidia_driver_version=""))) == []
 
 
 def test_what_an_interrupted_run_left_half_installed_is_repaired(fresh):

@@ -138,6 +138,16 @@ def test_a_drop_in_counts_where_it_is_imported(host):
     assert host.look()["hardware"]["runtime"]["elsewhere"] == "/etc/containerd/conf.d/99-nvidia.toml"
 
 
+def test_a_drop_in_where_cri_o_does_not_read_does_not_count(host):
+    host.file("etc/crio/conf.d/99-nvidia.toml", RUNTIME)
+    (found,) = (f for f in host.look()["findings"] if f["check"] == "containerd_path")
+    assert found["status"] == "failed"
+    assert "/etc/crio/conf.d/99-nvidia.toml, which crio does not read" in found["message"]
+    assert "--drop-in-config=/etc/crio/crio.conf.d/99-nvidia.toml" in found["remedy"]
+    host.file("etc/crio/crio.conf.d/99-nvidia.toml", RUNTIME)
+    assert host.look()["hardware"]["runtime"]["config"] == "/etc/crio/crio.conf.d/99-nvidia.toml"
+
+
 def test_a_driver_that_does_not_answer(host):
     host.smi("Failed to initialize NVML: Driver/library version mismatch\n", 18)
     found = host.look(fail_on="failed")

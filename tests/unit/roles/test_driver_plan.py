@@ -78,6 +78,7 @@ ARM = system("ubuntu", "22.04", "aarch64")
                 "packages": ["nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-persistenced"],
                 "headers": ["linux-headers-6.1.0-37-amd64"],
                 "repository": "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/",
+                "repository_key": "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/3bf863cc.pub",
                 "toolkit_repository": "https://nvidia.github.io/libnvidia-container/stable/deb/amd64/",
                 "changes": True,
                 "refusals": [],
@@ -112,6 +113,7 @@ ARM = system("ubuntu", "22.04", "aarch64")
                 "packages": ["nvidia-driver-cuda", "kmod-nvidia-open-dkms", "nvidia-persistenced"],
                 "headers": ["kernel-devel-6.1.0-37-amd64", "kernel-headers"],
                 "repository": "https://developer.download.nvidia.com/compute/cuda/repos/rhel9/x86_64/",
+                "repository_key": "https://developer.download.nvidia.com/compute/cuda/repos/rhel9/x86_64/D42D0685.pub",
                 "toolkit_repository": "https://nvidia.github.io/libnvidia-container/stable/rpm/x86_64/",
             },
         ),
@@ -131,7 +133,18 @@ def test_plan(changes, settings, expected):
     ("name", "command", "service"),
     [
         ("containerd", ["nvidia-ctk", "runtime", "configure", "--runtime=containerd", "--cdi.enabled"], "containerd"),
-        ("crio", ["nvidia-ctk", "runtime", "configure", "--runtime=crio", "--cdi.enabled"], "crio"),
+        # CRI-O does not read /etc/crio/conf.d, where nvidia-ctk writes by itself.
+        (
+            "crio",
+            [
+                "nvidia-ctk",
+                "runtime",
+                "configure",
+                "--runtime=crio",
+                "--drop-in-config=/etc/crio/crio.conf.d/99-nvidia.toml",
+            ],
+            "crio",
+        ),
         ("k3s", [], "k3s-agent"),
         ("rke2", [], "rke2-server"),
     ],
@@ -165,6 +178,23 @@ def test_nothing_is_left_to_do():
 )
 def test_what_changes_the_driver(settings, changes):
     assert plan(DONE, changes, **settings)["changes"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "expected"),
+    [
+        ({}, {}, False),
+        ({"version": "580.173.02"}, {}, True),
+        ({}, {"kernel.headers": False}, True),
+        ({"kernel_headers": False}, {"kernel.headers": False}, False),
+        ({"toolkit_version": "1.21.0-1"}, {}, True),
+        ({"toolkit_version": "1.21.0-1", "toolkit": False}, {}, False),
+        ({}, {"pci.nvswitches": 4}, True),
+        ({}, {"pci.nvswitches": 4, "packages.nvidia.nvidia-fabricmanager": "580.159.04-1"}, False),
+    ],
+)
+def test_whether_the_package_manager_has_anything_to_do(settings, changes, expected):
+    assert plan(DONE, changes, **settings)["needs_packages"] is expected
 
 
 def test_another_branch_is_an_upgrade():
@@ -264,6 +294,12 @@ def test_packages_to_hold():
         ({"driver.module": GONE}, ["the kernel module nvidia is not loaded"]),
         ({"driver.package_version": "580.173.02"}, ["the module loaded is 580.159.04, the packages are 580.173.02"]),
         ({"driver.module": GONE, "driver.package_version": None}, []),
+        (
+            {"packages.nvidia": {"nvidia-kernel-dkms": "580.159.04-1"}},
+            ["the module loaded is open, the packages' are proprietary"],
+        ),
+        ({"packages.nvidia": {"nvidia-dkms-open": "580.159.04-0ubuntu1"}}, []),
+        ({"packages.nvidia": {"kmod-nvidia-latest-dkms": "580.159.04-1.el9"}, "driver.module.flavour": None}, []),
     ],
 )
 def test_reboot_reasons(changes, words):
