@@ -436,6 +436,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("metallb_node_labels", labels),
     ("prometheus_adapter_prometheus_url", url("http", "https", port=False)),
     ("prometheus_adapter_prometheus_port", port),
+    ("riva_nim_metrics_port", port),
     ("prometheus_adapter_scrape_interval", between(1, 600, "seconds")),
     ("gpu_operator_licence_token", license_text),
     ("gpu_operator_ngc_api_key", secret),
