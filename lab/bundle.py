@@ -218,6 +218,7 @@ class Parts:
         with open(source, "rb") as stream:
             while block := stream.read(min(BLOCK, self.part_bytes - self._written)):
                 if self._file is None:
+                    # One part takes several files: it is closed when it is full.
                     self._file = open(self.folder / f".{self._name()}", "wb")  # noqa: SIM115
                 self._file.write(block)
                 self._digest.update(block)

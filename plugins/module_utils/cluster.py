@@ -340,6 +340,14 @@ class Cluster:
 
         return self.retried(lambda: self.once(path, query, take, listing))
 
+    def keys_of_secret(self, namespace: str, name: str) -> set[str] | None:
+        """The keys of a Secret that have a value; None where there is no such Secret."""
+        try:
+            data = self.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or {}
+        except NotFound:
+            return None
+        return {key for key, value in data.items() if value}
+
     def retried(self, ask: Callable):
         errors: list[ClusterError] = []
         while True:

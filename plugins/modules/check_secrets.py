@@ -76,19 +76,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
-    NotFound,
     auth_argument_spec,
     connect,
 )
-
-
-def keys_of(cluster, namespace, name):
-    """The keys of a Secret that have a value; None where there is no such Secret."""
-    try:
-        data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or {}
-    except NotFound:
-        return None
-    return {key for key, value in data.items() if value}
 
 
 def missing_words(secret, namespace, keys):
@@ -122,7 +112,9 @@ def main():
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
         words = [
-            missing_words(secret, namespace, keys_of(cluster, namespace, secret["name"]) if secret["name"] else None)
+            missing_words(
+                secret, namespace, cluster.keys_of_secret(namespace, secret["name"]) if secret["name"] else None
+            )
             for secret in module.params["secrets"]
         ]
     except ClusterError as error:

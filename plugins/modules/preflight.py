@@ -180,15 +180,6 @@ def external_metrics(cluster):
         return None
 
 
-def keys_of(cluster, namespace, name):
-    """The keys of a Secret that have a value; None where there is no such Secret."""
-    try:
-        data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or {}
-    except NotFound:
-        return None
-    return {key for key, value in data.items() if value}
-
-
 def maker_of(cluster, namespace, name):
     """The ExternalSecret that is to make a Secret, in words; empty where there is none."""
     for version in ("v1", "v1beta1"):
@@ -208,7 +199,7 @@ def secret_findings(cluster, secrets):
     found = []
     for secret in secrets:
         try:
-            keys = keys_of(cluster, secret["namespace"], secret["name"])
+            keys = cluster.keys_of_secret(secret["namespace"], secret["name"])
         except Forbidden:
             continue  # Who may not see Secrets can't say that one is missing.
         maker = maker_of(cluster, secret["namespace"], secret["name"]) if keys is None else ""

@@ -269,3 +269,16 @@ def changed(output: str) -> list[str]:
         elif line.startswith("changed: "):
             found.append(task)
     return found
+
+
+def fine(done):
+    """What a play that went well says."""
+    assert done.returncode == 0, done.stdout
+    assert " failed=0 " in done.stdout
+    return done.stdout
+
+
+def said(done):
+    """What a play that failed says, line breaks and indentation taken out."""
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stdout.split())

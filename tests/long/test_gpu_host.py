@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from tests.gpu_host.host import GpuHost, changed, make_base
+from tests.gpu_host.host import changed, fine, make_base, said
 from tests.gpu_host.packages import NEW, NEXT_BRANCH, OLD
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting the host's file system needs root")
@@ -24,28 +24,6 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     make_base(folder / "base")
     return folder / "base"
-
-
-@pytest.fixture(scope="module")
-def host(base, tmp_path_factory):
-    return GpuHost(base, tmp_path_factory.mktemp("host"))
-
-
-@pytest.fixture
-def fresh(base, tmp_path):
-    return GpuHost(base, tmp_path)
-
-
-def fine(done):
-    assert done.returncode == 0, done.stdout
-    assert " failed=0 " in done.stdout
-    return done.stdout
-
-
-def said(done):
-    """What a play that failed says, line breaks and indentation taken out."""
-    assert done.returncode != 0, done.stdout
-    return " ".join(done.stdout.split())
 
 
 class TestLifeOfADriver:

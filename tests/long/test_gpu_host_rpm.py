@@ -11,7 +11,7 @@ import os
 
 import pytest
 
-from tests.gpu_host.host import ROCKY9, GpuHost, changed, make_base
+from tests.gpu_host.host import ROCKY9, changed, fine, make_base, said
 from tests.gpu_host.packages import NEW, NEXT_BRANCH, OLD
 from tests.gpu_host.rpm_packages import KERNEL
 
@@ -31,28 +31,6 @@ def base(tmp_path_factory):
     root = tmp_path_factory.mktemp("base") / "base"
     make_base(root, ROCKY9)
     return root
-
-
-@pytest.fixture(scope="module")
-def host(base, tmp_path_factory):
-    return GpuHost(base, tmp_path_factory.mktemp("host"))
-
-
-@pytest.fixture
-def fresh(base, tmp_path):
-    return GpuHost(base, tmp_path)
-
-
-def fine(done):
-    assert done.returncode == 0, done.stdout
-    assert " failed=0 " in done.stdout
-    return done.stdout
-
-
-def said(done):
-    """What a play that failed says, line breaks and indentation taken out."""
-    assert done.returncode != 0, done.stdout
-    return " ".join(done.stdout.split())
 
 
 def stream(host):
