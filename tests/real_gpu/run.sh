@@ -5,7 +5,7 @@
 #
 # It needs root and a bundle made with `python -m lab bundle BUNDLE --gpus real` for this machine's python3. Each step's
 # output, seconds and exit code go to RESULTS (build/real-gpu); a step that fails does not keep the others from running.
-# REAL_ONLY="site load" runs only the steps named, REAL_NETWORK, REAL_LOAD and REAL_SECONDS change the lab and the load.
+# The lab is left up. REAL_ONLY="site load" runs only the steps named, REAL_NETWORK, REAL_LOAD and REAL_SECONDS change the lab and the load.
 set -u
 cd "$(dirname "$0")/../.." || exit
 bundle=$1 torch=$2 results=${3:-$PWD/build/real-gpu}
@@ -33,12 +33,13 @@ play() { # name, playbook, then further arguments
   name=$1 playbook=$2
   shift 2
   step "$name" .venv/bin/ansible-playbook -i inventories/lab -i tests/real_gpu/inventory.yml "$playbook" -e lab_name=real \
-    -e "real_gpus=$gpus" "$@"
+    -e "real_gpus=$gpus" -e "real_nodes=$nodes" "$@"
 }
 
 has_gpus() { nvidia-smi -L; }
 step nvidia-smi has_gpus || exit 2
 gpus=$(nvidia-smi -L | grep -c '^GPU ')
+nodes=1
 nvidia-smi -q -x >"$results/nvidia-smi.xml"
 # Beside the installation, on the last GPU, which has nothing to do yet.
 CUDA_VISIBLE_DEVICES=$((gpus - 1)) step service-times "$torch" lab/standins/riva/gpu_worker.py --size=1.1b,0.6b \
@@ -107,4 +108,17 @@ play verify-one-too-few playbooks/verify.yml
 play mended site.yml --tags riva
 "$kubectl" -n riva logs -l app.kubernetes.io/component=speech-server -c riva --tail=40 >"$results/speech.log"
 "$kubectl" get --raw /apis/custom.metrics.k8s.io/v1beta1 >"$results/custom-metrics.json"
+
+# The other way to share the GPUs out: each node sees one.
+if [ "$gpus" -gt 1 ]; then
+  nodes=$gpus
+  step lab-down .venv/bin/python -m lab down --name real
+  # shellcheck disable=SC2086
+  step lab-up-per-gpu .venv/bin/python -m lab up --bundle "$bundle" $lab --gpus real --gpu-nodes "$gpus" --torch "$torch"
+  play site-per-gpu site.yml -e "real_min_replicas=$gpus"
+  "$kubectl" get nodes -o json >"$results/nodes-per-gpu.json"
+  "$kubectl" get pods -A -o wide >"$results/pods-per-gpu.txt"
+  allocations >"$results/allocations-per-gpu.txt"
+  play verify-per-gpu playbooks/verify.yml
+fi
 echo; cat "$results/steps.tsv"

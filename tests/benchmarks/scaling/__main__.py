@@ -86,7 +86,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20, help="draws of the streams for each rule (default 20)")
+    parser.add_argument("--seeds", type=int, help="draws of the streams for each rule (default 20; of a day 1)")
     parser.add_argument("--trace", action="append", choices=sorted(traces.TRACES), help="only this trace; repeatable")
     parser.add_argument("--load-seconds", type=float, default=30, help="how long a model loads (default 30)")
     parser.add_argument("--day", action="store_true", help="a day of up to 1,000 pods instead; about 10 minutes")
@@ -95,10 +95,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="rules at a time (default: one a processor)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_args()
+    options.seeds = options.seeds or (1 if options.day else 20)
     if options.day:
         cluster, chosen = DAY_CLUSTER, day_rules(options.load_seconds)
         wanted = {"day": traces.day_trace(DAY_PEAK_STREAMS)}
-        options.seeds = min(options.seeds, 1)
     else:
         cluster = Cluster(load_seconds=options.load_seconds)
         chosen = burst_rules(options.load_seconds)

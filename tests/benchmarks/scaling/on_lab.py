@@ -1,9 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The rules on a lab, one after the other under the same load, and each run held against its replay.
+"""The rules on a lab under the same load, and each run held against its replay.
 
-`python -m tests.benchmarks.scaling.on_lab --lab lab` takes a lab on which site.yml has run. A run takes about eight
-minutes; runs that are in the folder are not made again, so it can be interrupted and typed again. Each run keeps the
-load test's samples, the extract that is replayed, and how busy the machine was: on a busy machine a run says nothing.
+`python -m tests.benchmarks.scaling.on_lab --lab lab` takes a lab on which site.yml has run; several of them, where the
+machine has two processors for each, share the runs. A run takes about eight minutes; runs that are in the folder are
+not made again, so it can be interrupted and typed again. Each run keeps the load test's samples, the extract that is
+replayed, and how busy the machine was: on a busy machine a run says nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -97,6 +101,10 @@ def direction(entry: dict) -> dict:
     return {"policies": policies, "stabilization_seconds": entry["stabilizationWindowSeconds"]}
 
 
+class RunError(RuntimeError):
+    """A run cannot be made; the message says why."""
+
+
 class Machine:
     """How busy the machine is while a run goes on; a context manager."""
 
@@ -125,7 +133,7 @@ def play(lab: str, *arguments: str, **values: object) -> None:
     words = [str(PLAYBOOK), "-e", f"lab_name={lab}", *arguments, "-e", json.dumps(values)]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        raise RunError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
 
 
 def measure(lab: str, rule: str, folder: Path, wait: float) -> None:
@@ -177,7 +185,7 @@ def settle(lab: str, timeout: float = 420) -> None:
         if len(pods) == len(ready) == 1:
             return
         time.sleep(5)
-    sys.exit(f"the service did not go back to one pod within {timeout:g} s")
+    raise RunError(f"{lab}: the service did not go back to one pod within {timeout:g} s")
 
 
 def judge(folder: Path, rule: str) -> dict:
@@ -239,9 +247,39 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def share_out(
+    runs: list[tuple[str, Path]],
+    labs: list[str],
+    make: Callable[[str, tuple[str, Path]], None],
+    until: str | None = None,
+) -> list[str]:
+    """Each lab takes the next run when it has done one; a lab that fails takes no more. Returns what went wrong."""
+    waiting: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
+    for run in runs:
+        waiting.put(run)
+
+    def work(lab: str) -> str | None:
+        while not waiting.empty():
+            if until and time.strftime("%H:%M") >= until:
+                return f"{lab}: no time for more; type the same again to go on"
+            try:
+                run = waiting.get_nowait()
+            except queue.Empty:
+                break
+            print(f"{time.strftime('%T')} {lab}: {run[1].name} …", file=sys.stderr, flush=True)
+            try:
+                make(lab, run)
+            except RunError as error:
+                return str(error)
+        return None
+
+    with ThreadPoolExecutor(len(labs)) as pool:
+        return [problem for problem in pool.map(work, labs) if problem]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling.on_lab", description=__doc__)
-    parser.add_argument("--lab", default="lab", help="a lab on which site.yml has run (default lab)")
+    parser.add_argument("--lab", nargs="+", default=["lab"], help="labs on which site.yml has run (default lab)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"default {FOLDER}")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each rule (default 2)")
     parser.add_argument("--until", help="begin no run after this time of the day, as HH:MM")
@@ -251,20 +289,16 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="make no run, only judge those that are there")
     options = parser.parse_args()
     wanted = [(rule, options.folder / f"{rule}-{n}") for n in range(1, options.repeats + 1) for rule in services()]
-    for rule, folder in wanted:
-        if options.judge or (folder / "machine.json").exists():
-            continue
-        if options.until and time.strftime("%H:%M") >= options.until:
-            print(f"{time.strftime('%T')} no time for {folder.name}; type the same again to go on", file=sys.stderr)
-            break
-        print(f"{time.strftime('%T')} {folder.name} …", file=sys.stderr, flush=True)
-        measure(options.lab, rule, folder, options.wait)
+    missing = [] if options.judge else [run for run in wanted if not (run[1] / "machine.json").exists()]
+    failed = share_out(missing, options.lab, lambda lab, run: measure(lab, *run, options.wait), options.until)
     there = [(rule, folder) for rule, folder in wanted if (folder / "machine.json").exists()]
     rows = [judge(folder, rule) for rule, folder in there]
     print(table(rows))
     if len(there) > 1:
         summaries = [report_compare.read_summary(str(folder)) for _rule, folder in there[: report_compare.MOST_TESTS]]
         print(report_compare.write_comparison(str(options.folder), [replace_label(entry) for entry in summaries]))
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 def replace_label(summary: dict) -> dict:

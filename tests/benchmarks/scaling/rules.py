@@ -78,7 +78,7 @@ class Rule:
 ARTICLE_TARGETS_MS = (0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 PEER_STREAMS = (8, 9, 10, 12, 14, 16, 18, 20, 24)
 SPARES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4)
-DAY_SPARES = (0, 0.5, 1, 1.75, 2.5, 4, 6)
+DAY_SPARES = (0, 0.5, 1, 1.75, 2.5, 3, 4, 6)
 
 
 def article(target_ms: float) -> Rule:

@@ -79,3 +79,21 @@ def test_what_the_lab_gets_is_what_is_replayed(rule):
     history = recorded.replay(recording, 3, 5)
     assert max(entry["replicas"] for entry in history) > 1 or rule != "balanced"
     assert len(recorded.compare(recording, history)) == 60
+
+
+def test_labs_share_the_runs_and_one_that_fails_takes_no_more(tmp_path):
+    runs = [("balanced", tmp_path / f"balanced-{number}") for number in range(5)]
+    made = []
+
+    def make(lab, run):
+        if lab == "broken":
+            raise on_lab.RunError("no pod")
+        made.append(run)
+
+    assert on_lab.share_out(runs, ["broken", "sound"], make) == ["no pod"]
+    # What the broken one took comes again when the same is typed again.
+    assert len(made) == 4
+    assert on_lab.share_out(runs, ["sound"], make, until="00:00") == [
+        "sound: no time for more; type the same again to go on"
+    ]
+    assert len(made) == 4
