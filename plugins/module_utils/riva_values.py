@@ -93,7 +93,11 @@ def chart_values(service, settings, extra=None):
         "env": dict(service.get("env") or {}),
         "gpus": number(service.get("gpus", 1)),
         "modelStore": {MODEL_STORE[key]: value for key, value in settings["model_store"].items()},
-        "modelLoadSeconds": number(settings["model_load_seconds"]),
+        "modelLoadSeconds": scaling_plan.startup_seconds(
+            number(settings["model_load_seconds"]),
+            scaling_plan.measured_load(service, settings.get("calibration")),
+            fetches=engine_of(service, settings) == "nim",
+        ),
         "serviceMonitor": {"interval": f"{number(settings['scrape_interval'])}s"},
         **scaling,
         **route_values(service, settings),

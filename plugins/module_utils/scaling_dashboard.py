@@ -36,13 +36,27 @@ def panel(place, title, unit, description, *queries):
     }
 
 
+def free_gpus():
+    """PromQL over kube-state-metrics: GPUs of all nodes that no pod asks for, and all that there are.
+
+    It writes nvidia.com/gpu as nvidia_com_gpu. Pods that are over hold none, but keep their series:
+    https://github.com/kubernetes/kube-state-metrics, docs/metrics/workload/pod-metrics.md.
+    """
+    resource = 'resource=~"nvidia_com_(gpu|gpu_shared|mig_.*)"'
+    taken = f"sum by (namespace, pod) (kube_pod_container_resource_requests{{{resource}}})"
+    alive = 'max by (namespace, pod) (kube_pod_status_phase{phase=~"Pending|Running"} == 1)'
+    allocatable = f"sum(kube_node_status_allocatable{{{resource}}})"
+    return f"{allocatable} - (sum({taken} * on (namespace, pod) {alive}) or vector(0))", allocatable
+
+
 def dashboard(
     namespace=NAMESPACE, service=SERVICE, horizon=HORIZON, spare=SPARE, share=SHARE, planned=PLANNED, most=MOST_PODS
 ):
-    """Grafana's JSON model: streams and room, pods, waiting time, refused streams, chunks, requests that wait."""
+    """Grafana's JSON model: streams and room, pods, waiting time, refused streams, chunks, requests that wait, GPUs."""
     where = rules.service_matchers(namespace, service)
     by_service = "namespace,service"
     wanted = rules.demand(where, by_service, horizon, spare, share, f"{1000 / rules.CHUNK_MS:g}")
+    free, all_gpus = free_gpus()
     panels = [
         (
             "Streams and room",
@@ -102,6 +116,13 @@ def dashboard(
                 f"sum by (reason) (rate(nv_inference_request_failure{{{where}}}[{rules.window_seconds()}s]))",
                 "{{reason}}",
             ),
+        ),
+        (
+            "GPUs of the cluster",
+            "short",
+            "Free ones are what new pods can get; those of other products count too. From kube-state-metrics.",
+            (free, "free"),
+            (all_gpus, "allocatable"),
         ),
     ]
     return {

@@ -43,6 +43,7 @@ GUARD_SHARE_OF_OBJECTIVE = 0.5
 # The limit is what a pod carries; the HPA plans with a little less.
 PLANNED_SHARE_OF_LIMIT = 0.97
 POD_START_SECONDS = 4
+STARTUP_LOADS, STARTUP_LEAST_SECONDS = 10, 300
 HPA_SYNC_SECONDS = 15
 
 # Keys of an entry of riva_calibration, and what each has to be.
@@ -126,6 +127,18 @@ def behavior(load_seconds):
     }
 
 
+def startup_seconds(most, measured, fetches):
+    """How long a pod may load its models before it is started anew.
+
+    most: riva_model_load_seconds. measured: what a load took, or None. fetches: whether the server itself may fetch
+    its models or build its engines first, which no measured load tells. Ten loads are patience enough for a slow disk;
+    a load that hangs is seen after them instead of an hour.
+    """
+    if not measured or fetches:
+        return most
+    return min(most, max(STARTUP_LEAST_SECONDS, math.ceil(STARTUP_LOADS * float(measured))))
+
+
 def settled(service, calibration, defaults):
     """What the service itself sets, else what was calibrated for it, else what holds for all."""
     given = {key: value for key, value in service.items() if value is not None}
@@ -133,6 +146,11 @@ def settled(service, calibration, defaults):
         key: value for key, value in (calibration or {}).get(service.get("name"), {}).items() if value is not None
     }
     return {**defaults, **measured, **given}
+
+
+def measured_load(service, calibration):
+    """Seconds that a load of the service took, as it says itself or was calibrated; None where nobody knows."""
+    return settled(service, calibration, {}).get("model_load_seconds")
 
 
 def plan(service, calibration, settings):

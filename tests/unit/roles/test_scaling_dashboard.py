@@ -55,3 +55,34 @@ def test_every_query_is_promql(tmp_path):
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     done = subprocess.run([promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_free_gpus_are_those_that_no_living_pod_asks_for(tmp_path):
+    free, _all = scaling_dashboard.free_gpus()
+    gpu, phase = 'resource="nvidia_com_gpu"', "kube_pod_status_phase"
+    series = {
+        f'kube_node_status_allocatable{{node="a",{gpu}}}': 4,
+        f'kube_node_status_allocatable{{node="b",{gpu}}}': 4,
+        'kube_node_status_allocatable{node="b",resource="cpu"}': 64,
+        f'kube_pod_container_resource_requests{{namespace="riva",pod="one",container="riva",{gpu}}}': 2,
+        f'kube_pod_container_resource_requests{{namespace="riva",pod="over",container="riva",{gpu}}}': 1,
+        f'kube_pod_container_resource_requests{{namespace="riva",pod="waits",container="riva",{gpu}}}': 1,
+        f'{phase}{{namespace="riva",pod="one",phase="Running"}}': 1,
+        f'{phase}{{namespace="riva",pod="one",phase="Succeeded"}}': 0,
+        f'{phase}{{namespace="riva",pod="over",phase="Running"}}': 0,
+        f'{phase}{{namespace="riva",pod="over",phase="Succeeded"}}': 1,
+        f'{phase}{{namespace="riva",pod="waits",phase="Pending"}}': 1,
+    }
+    nobody = {name: value for name, value in series.items() if "requests" not in name}
+
+    def case(values, wanted):
+        return {
+            "interval": "15s",
+            "input_series": [{"series": name, "values": f"{value}x4"} for name, value in values.items()],
+            "promql_expr_test": [{"expr": free, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": wanted}]}],
+        }
+
+    file = tmp_path / "free.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case(series, 5), case(nobody, 8)]}))
+    done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

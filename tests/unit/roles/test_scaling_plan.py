@@ -198,3 +198,27 @@ def test_more_pods_than_gpus(services, nodes, message, remedy):
         assert [item["status"] for item in found] == ["warning"]
         assert message in found[0]["message"]
         assert remedy in found[0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "fetches", "seconds"),
+    [
+        (None, False, 3600),
+        (0, False, 3600),
+        # Ten loads, within what is set and what is sensible.
+        (90, False, 900),
+        (90.25, False, 903),
+        (5, False, 300),
+        (500, False, 3600),
+        # A NIM may build an engine first.
+        (90, True, 3600),
+    ],
+)
+def test_a_pod_that_loads_far_longer_than_measured_is_started_anew(measured, fetches, seconds):
+    assert scaling_plan.startup_seconds(3600, measured, fetches) == seconds
+
+
+def test_the_measured_load_is_the_services_own_or_the_calibrated_one():
+    assert scaling_plan.measured_load({"name": "a", "model_load_seconds": 7}, {"a": {"model_load_seconds": 9}}) == 7
+    assert scaling_plan.measured_load({"name": "a"}, {"a": {"model_load_seconds": 9}}) == 9
+    assert scaling_plan.measured_load({"name": "b"}, {"a": {"model_load_seconds": 9}}) is None
