@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab, traces
@@ -42,15 +41,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
 
 
-class SideBySide(LoadScopeScheduling):
-    """Hands out whole groups of integration tests, and whole files of the others, in their order."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.split("::")[0])
-        return GROUPS.get(file.name, "site") if file.parent.name == HERE.name else str(file)
-
-
+# A machine that has pytest alone runs them one after the other.
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class SideBySide(LoadScopeScheduling):
+        """Hands out whole groups of integration tests, and whole files of the others, in their order."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::")[0])
+            return GROUPS.get(file.name, "site") if file.parent.name == HERE.name else str(file)
+
     config.option.loadscopereorder = False
     return SideBySide(config, log)
 
