@@ -129,7 +129,7 @@ def test_load_test_and_calibration_as_such_a_client(lab, folder, tmp_path, way):
     streams = json.loads((tmp_path / "summary.json").read_text())["streams"]
     assert (streams["failed"], streams["finished"] > 5) == (0, True)
     if way == "mTLS":
-        nobody = load(lab, folder, way, tmp_path, traefik_client_certificate_file="", traefik_client_key_file="")
+        nobody = load(lab, folder, way, tmp_path, load_test_tls_certificate_file="", load_test_tls_key_file="")
         assert nobody.returncode != 0
     if way == "none":
         return
