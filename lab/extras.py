@@ -20,6 +20,11 @@ METALLB_VERSION = "0.16.1"
 METALLB = f"go.universe.tf/metallb@v{METALLB_VERSION}"
 METALLB_PROGRAMS = ("controller", "speaker")
 
+# A router that speaks BGP with MetalLB.
+GOBGP_VERSION = "4.8.0"
+GOBGP = f"github.com/osrg/gobgp/v4@v{GOBGP_VERSION}"
+GOBGP_PROGRAMS = ("gobgpd", "gobgp")
+
 CERT_MANAGER_VERSION = "1.20.2"
 CERT_MANAGER_SOURCES = f"github.com/cert-manager/cert-manager@v{CERT_MANAGER_VERSION}"
 CERT_MANAGER = Module(name="cert-manager", version=CERT_MANAGER_VERSION, programs=("cert-manager",))
@@ -46,16 +51,8 @@ def metallb(lab: Lab) -> Path:
     """
     folder = lab.cache_folder / "metallb"
     folder.mkdir(parents=True, exist_ok=True)
-    go = find_go(lab.cache_folder / "tools")
-    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
     for name in METALLB_PROGRAMS:
-        if (folder / name).exists():
-            continue
-        with step(f"MetalLB {METALLB_VERSION}: {name}"):
-            words = [go, "install", "-trimpath", "-ldflags=-s -w", METALLB.replace("@", f"/{name}@")]
-            done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True)
-            if done.returncode:
-                raise BinaryError(f"MetalLB's {name} could not be built:\n{done.stderr[-2000:]}")
+        _install(lab, folder, METALLB.replace("@", f"/{name}@"))
     chart = folder / "chart"
     shutil.rmtree(chart, ignore_errors=True)
     # copyfile, not copy: Go's cache is read-only and the copy must be removable.
@@ -74,6 +71,28 @@ def metallb(lab: Lab) -> Path:
             images.append(Image(tags, (layer,), entrypoint=(f"/{name}",), user=user))
         write_archive(archive, images)
     return archive
+
+
+def gobgp(lab: Lab) -> Path:
+    """The folder of GoBGP's daemon and of its command line. Raises BinaryError."""
+    folder = lab.cache_folder / f"gobgp-{GOBGP_VERSION}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in GOBGP_PROGRAMS:
+        _install(lab, folder, GOBGP.replace("@", f"/cmd/{name}@"))
+    return folder
+
+
+def _install(lab: Lab, folder: Path, program: str) -> None:
+    """``go install`` of a module that needs nothing else, where its program is not there yet."""
+    name, version = program.rsplit("/", 1)[1].split("@")
+    if (folder / name).exists():
+        return
+    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    with step(f"{name} {version}"):
+        words = [find_go(lab.cache_folder / "tools"), "install", "-trimpath", "-ldflags=-s -w", program]
+        done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True)
+        if done.returncode:
+            raise BinaryError(f"{program} could not be built:\n{done.stderr[-2000:]}")
 
 
 def keda(lab: Lab) -> Path:

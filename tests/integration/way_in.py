@@ -65,7 +65,7 @@ def aio_channel(address: str, name: str = ""):
     return grpc.aio.insecure_channel(address, options=options)
 
 
-async def stream(opened, outcome: Outcome, patience: float = 60) -> Outcome:
+async def stream(opened, outcome: Outcome, patience: float = 60, metadata: tuple = ()) -> Outcome:
     """One client stream in real time, on a channel that is open."""
 
     async def requests():
@@ -80,7 +80,7 @@ async def stream(opened, outcome: Outcome, patience: float = 60) -> Outcome:
         STREAM,
         request_serializer=riva_asr_pb2.StreamingRecognizeRequest.SerializeToString,
         response_deserializer=riva_asr_pb2.StreamingRecognizeResponse.FromString,
-    )(requests(), timeout=outcome.seconds + patience)
+    )(requests(), timeout=outcome.seconds + patience, metadata=metadata)
     try:
         outcome.pod = dict(await call.initial_metadata()).get("x-pod", "")
         outcome.open = True
@@ -106,13 +106,15 @@ async def channels(address: str, name: str, number: int):
         await asyncio.gather(*(each.close() for each in opened))
 
 
-async def at_once(address: str, name: str, streams: int, seconds: float, connections: int) -> list[Outcome]:
-    """Streams that all begin within two seconds, on so many connections."""
+async def at_once(
+    address: str, name: str, streams: int, seconds: float, connections: int, within: float = 2, metadata: tuple = ()
+) -> list[Outcome]:
+    """Streams that all begin within two seconds, or so many, on so many connections."""
     async with channels(address, name, connections) as opened:
 
         async def one(number: int) -> Outcome:
-            await asyncio.sleep(2 * number / streams)
-            return await stream(opened[number % connections], Outcome(seconds))
+            await asyncio.sleep(within * number / streams)
+            return await stream(opened[number % connections], Outcome(seconds), metadata=metadata)
 
         return list(await asyncio.gather(*(one(number) for number in range(streams))))
 

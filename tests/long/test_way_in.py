@@ -14,6 +14,7 @@ import time
 from collections import Counter
 
 import pytest
+from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import PREFACE
 
 from tests.integration.running_lab import PLAYBOOK, REPOSITORY
 from tests.integration.test_site import extra
@@ -135,6 +136,56 @@ def test_new_streams_after_a_scale_up(service):
     assert after[fresh] >= 15
 
 
+@pytest.fixture(scope="module")
+def limited(installed, tmp_path_factory):
+    """Two pods that take thirty streams each."""
+    made = Service(installed, "limited")
+    made.install(tmp_path_factory.mktemp("limited"), pods=2, streams={"limit": 30})
+    yield made
+    made.remove()
+
+
+async def filled(channel, streams: int, seconds: float) -> list[asyncio.Task]:
+    """So many streams that run: what a full pod refused is opened anew."""
+    outcomes, tasks = [], []
+    for _ in range(12):
+        for _ in range(streams - sum(one.open for one in outcomes)):
+            outcomes.append(Outcome(seconds))
+            tasks.append(asyncio.create_task(stream(channel, outcomes[-1])))
+            await asyncio.sleep(0.05)
+        # With the first answer a stream is open.
+        await asyncio.sleep(4)
+        if sum(one.open for one in outcomes) == streams:
+            return [task for task, one in zip(tasks, outcomes, strict=True) if one.open]
+    pytest.fail(f"{sum(one.open for one in outcomes)} of {streams} streams run")
+
+
+def test_new_streams_after_a_scale_up_of_full_pods(limited):
+    """Two pods at their limit turn unready as soon as a third has room: all that is new goes to it."""
+    deployment = f"deployment/{limited.name}"
+    kubectl = kubectl_of(limited.lab)
+    address = address_of(limited.lab)
+
+    async def whole():
+        channel = aio_channel(address, limited.host)
+        old = await filled(channel, 60, 75)
+        await command(*kubectl, "scale", deployment, "--replicas=3", "-n", "riva")
+        await command(*kubectl, "rollout", "status", deployment, "-n", "riva", "--timeout=120s")
+        await asyncio.sleep(4)
+        new = await at_once(address, limited.host, 24, 8, 6, within=4)
+        old = await asyncio.gather(*old)
+        await channel.close()
+        return old, new
+
+    old, new = asyncio.run(whole())
+    before, after = (Counter(one.pod for one in outcomes) for outcomes in (old, new))
+    record("scale-up of full pods", before=sorted(before.values()), after=sorted(after.values()), lost=lost(new))
+    assert lost(old) == []
+    assert lost(new) == []
+    assert sorted(before.values()) == [30, 30]
+    assert not set(after) & set(before)
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_one_of_three_pods_dies(plain, end):
     """60 new calls after it, two a second; a call has 5 s."""
@@ -226,7 +277,12 @@ def test_traefiks_upgrade_and_restart_under_load(service):
     assert not before & {pod["metadata"]["name"] for pod in traefik_pods(service.lab)}
 
 
-def test_many_connections_that_say_nothing(service):
+# The beginning of HTTP/2, and of a frame of 100 bytes with a call's headers that never come.
+BEGINNING = PREFACE + b"\0\0\x64\x01\x04\0\0\0\x01"
+
+
+@pytest.mark.parametrize("words", [b"", BEGINNING], ids=["say_nothing", "begin_a_call"])
+def test_many_connections_half_open(service, words):
     """10,000 half-open connections from one source: others are served, and the memory that they take is known."""
     lab = service.lab
     host, port = address_of(lab).rsplit(":", 1)
@@ -236,6 +292,7 @@ def test_many_connections_that_say_nothing(service):
     try:
         for _ in range(10_000):
             idle.append(socket.create_connection((host, int(port)), timeout=5))
+            idle[-1].sendall(words)
         time.sleep(2)
         outcomes = asyncio.run(at_once(f"{host}:{port}", service.host, 30, 5, 30))
         during = memory_mib(pod)
@@ -243,7 +300,8 @@ def test_many_connections_that_say_nothing(service):
         for one in idle:
             one.close()
     record(
-        "10,000 silent connections",
+        "10,000 half-open connections",
+        said=len(words),
         before_mib=round(before),
         during_mib=round(during),
         whole=sum(o.whole for o in outcomes),
