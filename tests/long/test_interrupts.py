@@ -8,7 +8,6 @@ several labs can share the twenty. They need a lab and nothing else::
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -141,8 +140,10 @@ class Run:
         return "".join(self.output)
 
     def end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        # Once it was waited for, its number may be somebody else's.
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=60)
 
 
 def values(number: int) -> tuple[str, ...]:
