@@ -36,12 +36,13 @@ class Stream:
 class Callers:
     """A number of callers at a time, each with a channel of its own for each stream; a context manager.
 
-    `lengths` are those of the streams of each caller, in seconds, in turn.
+    `lengths` are those of the streams of each caller, in seconds, in turn; `host` is the name that they ask for.
     """
 
     endpoint: str
     count: int
     lengths: Sequence[float] = LENGTHS
+    host: str = ""
     streams: list[Stream] = field(default_factory=list)
 
     def __enter__(self) -> Callers:
@@ -85,7 +86,7 @@ class Callers:
     async def _stream(self, length: float) -> None:
         stream = Stream(time.monotonic())
         self.streams.append(stream)
-        own = [("grpc.use_local_subchannel_pool", 1)]
+        own = [("grpc.use_local_subchannel_pool", 1), *([("grpc.default_authority", self.host)] if self.host else [])]
         async with grpc.aio.insecure_channel(self.endpoint, options=own) as channel:
             call = stubs.RivaSpeechRecognitionStub(channel).StreamingRecognize(requests(length))
             try:

@@ -14,6 +14,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+# Speech for the load test: the distribution's, or what came with a bundle.
+AUDIO = [
+    str(folder)
+    for folder in (Path("/usr/share/pocketsphinx/test/data/librivox"), Path.home() / ".cache/speechops-lab/audio")
+    if folder.is_dir()
+][:1]
 
 
 def run(*command: str, timeout: float = 600, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

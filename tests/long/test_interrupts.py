@@ -334,8 +334,7 @@ def test_a_node_is_lost_and_comes_back(mended):
     """The one with the speech pod, just when that is upgraded. The run says so where it fails; running again is all."""
     (pod,) = mended.get("pods", "-n", "riva", "--field-selector=status.phase=Running")["items"]
     node = pod["spec"]["nodeName"]
-    words = (*values(8), *extra(riva_timeout=90))
-    once = Run(mended, *words)
+    once = Run(mended, *values(8))
     try:
         once.wait_for("Helm has installed release riva-asr")
         mended.command("fault", "node-stop", node)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import PLAYBOOK, REPOSITORY
+from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY
 from tests.integration.test_site import INVENTORY, extra
 
 MODELS = ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]
@@ -227,7 +227,7 @@ def test_a_changed_key_is_there_after_another_run_and_no_stream_is_lost(lab, vau
     file = vaulted(vault, riva_ngc_api_key=third, riva_model_deploy_key=third[::-1])
     load = [PLAYBOOK, "-e", f"lab_name={lab.name}", "playbooks/load_test.yml"]
     profile = [{"streams": 6, "duration": 120, "ramp": 5}]
-    load += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path))
+    load += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path), load_test_audio=AUDIO)
     streams = subprocess.Popen(
         [str(word) for word in load], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import PLAYBOOK, REPOSITORY, run
+from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY, run
 from tests.integration.test_site import changes, extra, recap
 
 CHARTS = Path.home() / ".cache" / "speechops-lab" / "charts"
@@ -56,7 +56,7 @@ def test_an_upgrade_under_load_loses_no_stream(installed, newer, tmp_path):
     """Traefik and the speech service both change while streams run and new ones open."""
     profile = [{"streams": 12, "duration": 240, "ramp": 10}]
     command = [PLAYBOOK, "-e", f"lab_name={installed.name}", "playbooks/load_test.yml"]
-    command += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path))
+    command += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path), load_test_audio=AUDIO)
     load = subprocess.Popen(
         [str(word) for word in command], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

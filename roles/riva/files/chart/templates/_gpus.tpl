@@ -47,6 +47,8 @@ resourceClaims:
     {{- with .Values.modelInit.env }}
     {{- include "riva.envMap" . | trim | nindent 4 }}
     {{- end }}
+  securityContext:
+    {{- include "riva.serverSecurity" . | nindent 4 }}
   resources:
     {{- include "riva.gpuResources" (dict "root" . "limits" dict) | nindent 4 }}
   volumeMounts:

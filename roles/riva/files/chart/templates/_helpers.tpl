@@ -131,3 +131,24 @@ grpc:
   service: {{ .Values.probes.grpcService | quote }}
 {{- end -}}
 {{- end -}}
+
+{{- /* Of each pod; what the user sets wins, key by key. */}}
+{{- define "riva.podSecurity" -}}
+{{- $security := dict "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- if include "riva.isNim" . }}
+{{- /* The cache belongs to the user that the server runs as; of a folder of the node an init container sees to that. */}}
+{{- $security = merge $security (dict "runAsUser" .Values.nim.user "runAsGroup" .Values.nim.user "fsGroup" .Values.nim.user "fsGroupChangePolicy" "OnRootMismatch") }}
+{{- end }}
+{{- toYaml (mergeOverwrite $security (deepCopy (.Values.podSecurityContext | default dict))) }}
+{{- end -}}
+
+{{- /* Of the server and of what builds its models. The SDK's image runs as root, and writes to folders of other users. */}}
+{{- define "riva.serverSecurity" -}}
+{{- $security := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) }}
+{{- if include "riva.isNim" . }}
+{{- $security = merge $security (dict "runAsNonRoot" true) }}
+{{- else }}
+{{- $security = mergeOverwrite $security (dict "capabilities" (dict "add" (list "CHOWN" "DAC_OVERRIDE" "FOWNER" "SETGID" "SETUID"))) }}
+{{- end }}
+{{- toYaml (mergeOverwrite $security (deepCopy (.Values.securityContext | default dict))) }}
+{{- end -}}
