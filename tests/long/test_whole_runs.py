@@ -113,7 +113,7 @@ def calibrate(lab, folder, way, result) -> dict:
             calibrate_first_streams=10,
             calibrate_max_streams=40,
             calibrate_settle_seconds=3,
-            calibrate_hold_seconds=6,
+            calibrate_hold_seconds=8,
             calibrate_confirm_seconds=8,
             calibrate_file=str(result / "calibration.yml"),
             calibrate_report_folder=str(result),
