@@ -5,14 +5,16 @@ from __future__ import annotations
 
 """What a cluster has for its GPUs, whether the wanted way fits it, and what follows for the charts' values.
 
-The pains that only the cluster can show; those of a node are in gpu_pains. Names of containers and labels are those of
-the charts gpu-operator 26.7.0, nvidia-device-plugin 0.20.0 and node-feature-discovery 0.19.0.
+The pains that only the cluster can show; those of a node are in gpu_pains, and here where they are in the way. Names of
+containers and labels are those of the charts gpu-operator 26.7.0, nvidia-device-plugin 0.20.0 and
+node-feature-discovery 0.19.0.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_pains
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, WARNING, Finding
 from ansible_collections.speechops.riva.plugins.module_utils.gpu_labels import (
     NFD_NVIDIA,
@@ -46,7 +48,10 @@ WAITS_FOR = {
     "k8s-driver-manager": "the driver that is there to be unloaded: pods still use the GPU",
     "toolkit-init": "the driver: nvidia-smi does not work on the node",
 }
-SUPPORTED_BY_OPERATOR = re.compile(r"ubuntu|red hat|rhel|rocky|coreos", re.IGNORECASE)
+# Findings of a host whose driver does not work: NVIDIA's pods would stand in Init for them.
+OF_HOST_DRIVERS = ("gpu_hardware", "gpu_driver", "nouveau", "secure_boot", "kernel_headers", "fabric_manager")
+# Systems that the operator has a driver for, by the node's words or by the ID of os-release.
+SUPPORTED_BY_OPERATOR = re.compile(r"ubuntu|red hat|rhel|rocky|coreos|rhcos", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Wanted:
 
     stack: str = OPERATOR
     driver: bool | None = None
+    precompiled: bool = False  # The driver's modules come built and signed.
     toolkit: bool = True
     nfd: bool | None = None
     runtime_class: str = "nvidia"
@@ -193,6 +199,16 @@ def hosts_with_driver(hardware: Mapping[str, Mapping]) -> list[str]:
     )
 
 
+def without_operators_driver(found: Found, hardware: Mapping[str, Mapping]) -> bool:
+    """Whether a GPU node has a system that the operator has no driver for, as Debian."""
+    systems = [node.os_image for node in found.nodes if node.gpu] + [about["os"]["id"] for about in hardware.values()]
+    if any(system and not SUPPORTED_BY_OPERATOR.search(system) for system in systems):
+        return True
+    # Before feature discovery nobody knows which nodes have GPUs; but none of these can be helped.
+    images = [node.os_image for node in found.nodes if node.os_image]
+    return bool(images) and not any(SUPPORTED_BY_OPERATOR.search(image) for image in images)
+
+
 def foreign_nfd(found: Found, wanted: Wanted) -> list[DaemonSet]:
     """Node Feature Discovery that is not of the release to be installed."""
     return [
@@ -206,9 +222,7 @@ def decisions(found: Found, wanted: Wanted, hardware: Mapping[str, Mapping]) -> 
     """The values that follow from what is there, for what the user left open."""
     driver = wanted.driver
     if driver is None:
-        gpu_nodes = [node for node in found.nodes if node.gpu]
-        unsupported = [node for node in gpu_nodes if node.os_image and not SUPPORTED_BY_OPERATOR.search(node.os_image)]
-        driver = not (hosts_with_driver(hardware) or unsupported)
+        driver = not (hosts_with_driver(hardware) or without_operators_driver(found, hardware))
     nfd = not foreign_nfd(found, wanted) if wanted.nfd is None else wanted.nfd
     kind = distribution(found.nodes)
     environment = dict(wanted.toolkit_environment)
@@ -230,6 +244,7 @@ def findings_of(found: Found, wanted: Wanted, hardware: Mapping[str, Mapping]) -
     return [
         *two_stacks(found, wanted),
         *two_drivers(found, wanted, hardware),
+        *hosts(found, wanted, hardware),
         *containerd_path(found, wanted),
         *runtime_class(found, wanted),
         *feature_discovery(found, wanted),
@@ -308,6 +323,43 @@ def two_drivers(found: Found, wanted: Wanted, hardware: Mapping[str, Mapping]) -
         )
     else:
         yield Finding("two_drivers", "cluster", OK, "one driver at most on each node", "")
+
+
+def hosts(found: Found, wanted: Wanted, hardware: Mapping[str, Mapping]) -> Iterable[Finding]:
+    """What is wrong on the hosts. In the manual way the role nvidia_driver mends it, or refuses."""
+    if wanted.stack == MANUAL:
+        return
+    if wanted.stack == OPERATOR and decisions(found, wanted, hardware)["driver"]:
+        for name, facts in sorted(hardware.items()):
+            yield from of_driver_container(name, facts, wanted)
+        return
+    for name in hosts_with_driver(hardware):
+        for finding in gpu_pains.findings_of(hardware[name]):
+            if finding.status == FAILED and finding.check in OF_HOST_DRIVERS:
+                yield finding
+
+
+def of_driver_container(name: str, facts: Mapping, wanted: Wanted) -> Iterable[Finding]:
+    """Sources: NVIDIA/gpu-operator#141 and #497 (nothing signs), NVIDIA/k8s-driver-manager#37 (nouveau is unloaded)."""
+    kernel = facts["kernel"]
+    if kernel["secure_boot"] and not facts["driver"]["module"]["loaded"] and not wanted.precompiled:
+        yield Finding(
+            "secure_boot",
+            name,
+            FAILED,
+            "Secure Boot is on, and the operator's driver container signs no module: the kernel will refuse it",
+            "switch Secure Boot off in the firmware; or set driver.usePrecompiled in gpu_operator_values, where NVIDIA"
+            " has signed modules for this kernel; or sign with your own key: gpu_stack manual, nvidia_driver_mok_key",
+        )
+    if kernel["nouveau"]:
+        yield Finding(
+            "nouveau",
+            name,
+            WARNING,
+            "nouveau is loaded; the operator's driver container unloads it, which fails where anything uses it",
+            "better before: blacklist nouveau and options nouveau modeset=0 in /etc/modprobe.d, update-initramfs -u"
+            " (dracut -f), reboot",
+        )
 
 
 def containerd_path(found: Found, wanted: Wanted) -> Iterable[Finding]:

@@ -12,6 +12,8 @@ description:
   - Reads nodes, DaemonSets, RuntimeClasses, pods that start and ServiceMonitors, and holds what is to be installed
     against them. Two device plugins, two drivers, two Node Feature Discoveries, none at all, a RuntimeClass that is
     missing, k3s' and RKE2's containerd, pods stuck in Init and metrics that nobody reads are named before a change.
+  - With O(hardware) so are pains of the hosts that this way does not mend itself, like Secure Boot or nouveau.
+  - Warnings are also told as Ansible's own, unless O(fail_on) is V(never).
   - RV(decisions) are the values that follow for what was left open.
 options:
   stack:
@@ -22,6 +24,10 @@ options:
   driver:
     description: Whether the GPU Operator is to bring the driver. Decided from what is there where left out.
     type: bool
+  precompiled:
+    description: Whether that driver's modules come built and signed, as with the chart's C(driver.usePrecompiled).
+    type: bool
+    default: false
   toolkit:
     description: Whether the GPU Operator is to bring the container toolkit.
     type: bool
@@ -121,6 +127,7 @@ from datetime import datetime
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_stack
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.findings import WARNING, describe
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 
 
@@ -128,6 +135,7 @@ def own_arguments():
     return {
         "stack": {"type": "str", "default": gpu_stack.OPERATOR, "choices": list(gpu_stack.STACKS)},
         "driver": {"type": "bool"},
+        "precompiled": {"type": "bool", "default": False},
         "toolkit": {"type": "bool", "default": True},
         "toolkit_environment": {"type": "dict", "default": {}},
         "nfd": {"type": "bool"},
@@ -184,6 +192,7 @@ def examine(cluster, params):
     wanted = gpu_stack.Wanted(
         stack=params["stack"],
         driver=params["driver"],
+        precompiled=params["precompiled"],
         toolkit=params["toolkit"],
         nfd=params["nfd"],
         runtime_class=params["runtime_class"],
@@ -200,11 +209,16 @@ def examine(cluster, params):
 
 def main():
     module = AnsibleModule(argument_spec=argument_spec(**own_arguments()), supports_check_mode=True)
-    run(
-        module,
-        "nothing was changed, since this way to usable GPUs does not fit the cluster",
-        lambda cluster: examine(cluster, module.params),
-    )
+
+    def look(cluster):
+        findings, facts = examine(cluster, module.params)
+        if module.params["fail_on"] != "never":
+            for finding in findings:
+                if finding.status == WARNING:
+                    module.warn(describe(finding))
+        return findings, facts
+
+    run(module, "nothing was changed, since this way to usable GPUs does not fit the cluster", look)
 
 
 if __name__ == "__main__":

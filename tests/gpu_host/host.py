@@ -44,6 +44,24 @@ rm -rf /proc/driver
 if [ -e /etc/modprobe.d/nvidia-driver-nouveau.conf ] && [ -e /boot/initramfs-made ]; then : > /proc/modules; fi
 exec /sbin/modprobe nvidia
 """
+# Stands before systemctl, which in a folder only enables: what a running systemd says of the runtime, and what that
+# does when it starts. k3s and RKE2 look for NVIDIA's runtime then, and make their containerd's configuration.
+SYSTEMCTL = """#!/bin/sh
+case "$1 $2" in
+  "show {service}") printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\n'; exit 0;;
+  "restart {service}") echo {service} >> /var/log/restarts;;
+  *) exec /usr/bin/systemctl "$@";;
+esac
+folder=/var/lib/rancher/{rancher}/agent
+[ -d $folder ] && [ -e /usr/bin/nvidia-container-runtime ] || exit 0
+mkdir -p $folder/etc/containerd
+cat > $folder/etc/containerd/config.toml <<END
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.'nvidia']
+  runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.'nvidia'.options]
+  BinaryName = "/usr/bin/nvidia-container-runtime"
+END
+"""
 PLAY = """
 - hosts: gpu_nodes
   gather_facts: false
@@ -248,6 +266,15 @@ class GpuHost:
             self.shell(f"rm -rf '{name}'")
         else:
             self.inside("sh", "-c", f"cat > '{self.root}{name}' <<'END-OF-FILE'\n{text}\nEND-OF-FILE")
+
+    def runtime(self, service: str) -> None:
+        """The container runtime is that of this service, in place of containerd."""
+        self.shell("rm -r /etc/containerd /etc/systemd/system/containerd.service")
+        rancher = service.partition("-")[0]
+        self.shell(f"mkdir -p {'/etc/crio/crio.conf.d' if service == 'crio' else f'/var/lib/rancher/{rancher}/agent'}")
+        self.file(f"/etc/systemd/system/{service}.service", "[Service]\nExecStart=/bin/true")
+        self.file("/usr/local/bin/systemctl", SYSTEMCTL.replace("{service}", service).replace("{rancher}", rancher))
+        self.shell("chmod +x /usr/local/bin/systemctl")
 
     def packages(self) -> dict[str, str]:
         """NVIDIA's packages that are installed, with their versions."""

@@ -35,16 +35,28 @@ case "$1" in
   -L) echo "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-00000000-0000-0000-0000-000000000000)";;
 esac
 """
-NVIDIA_CTK = """#!/bin/sh
+# What the true nvidia-ctk 1.20.0 wrote, built from its Go module.
+CTK_WRITES = FIXTURES / "nvidia-ctk-1.20.0"
+NVIDIA_CTK = f"""#!/bin/sh
 # A stub: writes the drop-in that the real one writes.
 [ "$1 $2" = "runtime configure" ] || exit 0
+case "$*" in
+*--runtime=crio*)
+file=$(echo "$*" | sed -n 's/.*--drop-in-config=\\([^ ]*\\).*/\\1/p')
+mkdir -p $(dirname $file)
+cat > $file <<'END'
+{(CTK_WRITES / "crio.toml").read_text()}
+END
+;;
+*--runtime=containerd*)
 mkdir -p /etc/containerd/conf.d
-cat > /etc/containerd/conf.d/99-nvidia.toml <<END
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
-  BinaryName = "/usr/bin/nvidia-container-runtime"
+cat > /etc/containerd/conf.d/99-nvidia.toml <<'END'
+{(CTK_WRITES / "containerd-2.toml").read_text()}
 END
 file=/etc/containerd/config.toml
 grep -q conf.d $file || sed -i '1i imports = ["/etc/containerd/conf.d/*.toml"]' $file
+;;
+esac
 """
 CAPABILITIES = "00000000:00:06.0, 9.0\n"
 UNIT = "[Unit]\nDescription=stub of {name}\n[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"

@@ -76,7 +76,9 @@ class TestLifeOfADriver:
         assert host.packages() == before
 
     def test_a_driver_that_is_newer_in_the_repository_is_left_there(self, host):
-        """The branch is pinned: 590 is in the repository, and `upgrade` stays within 580."""
+        """590 is in the repository, and `upgrade` stays within 580; only the pin of the exact version gives way."""
+        pin = ["Preferences and proxy are set for apt"]
+        assert changed(fine(host.play(entry="upgrade", nvidia_driver_version=""))) == pin
         assert changed(fine(host.play(entry="upgrade", nvidia_driver_version=""))) == []
         assert host.packages()["nvidia-driver-cuda"] == f"{NEW}-1"
 
@@ -198,6 +200,42 @@ def test_fabric_manager_is_of_the_exact_version(fresh):
     assert fresh.packages()["nvidia-fabricmanager"] == f"{OLD}-1"
     assert "nvidia-fabricmanager" in fresh.shell("apt-mark showhold")
     assert "nvidia-fabricmanager.service" in fresh.shell("ls /etc/systemd/system/multi-user.target.wants")
+
+
+@pytest.mark.parametrize(
+    ("service", "config"),
+    [
+        ("crio", "/etc/crio/crio.conf.d/99-nvidia.toml"),
+        ("k3s", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
+        ("k3s-agent", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
+        ("rke2-server", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
+        ("rke2-agent", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
+    ],
+)
+def test_another_runtime_knows_nvidias_where_it_reads_and_was_restarted_once(fresh, service, config):
+    fresh.runtime(service)
+    assert f"The configuration has been read by {service}" in changed(fine(fresh.play()))
+    assert "nvidia-container-runtime" in fresh.shell(f"cat {config}")
+    # Where the others read, nothing is left that nobody reads.
+    assert fresh.shell("ls -d /etc/containerd /etc/crio/conf.d 2>/dev/null || true") == ""
+    assert changed(fine(fresh.play())) == []
+    assert fresh.shell("cat /var/log/restarts") == f"{service}\n"
+
+
+def test_a_proxy_that_alone_knows_the_way_is_taken(fresh, proxy):
+    address, given = proxy
+    mirror = {
+        "nvidia_driver_repository_url": "http://mirror.test/driver/",
+        "nvidia_driver_repository_key": "http://mirror.test/key.asc",
+        "nvidia_driver_toolkit_repository_url": "http://mirror.test/toolkit/",
+        "nvidia_driver_toolkit_repository_key": "http://mirror.test/key.asc",
+    }
+    assert "nvidia_driver_proxy" in said(fresh.play(**mirror))
+    assert given == []
+    fine(fresh.play(nvidia_driver_proxy=address, **mirror))
+    assert fresh.packages()["nvidia-driver-cuda"] == f"{NEW}-1"
+    assert {path.split("/")[1] for path in given} == {"driver", "toolkit", "key.asc"}
+    assert changed(fine(fresh.play(nvidia_driver_proxy=address, **mirror))) == []
 
 
 def test_a_driver_of_a_run_file_stays_and_the_toolkit_comes(fresh):

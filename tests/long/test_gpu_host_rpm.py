@@ -204,3 +204,18 @@ def test_fabric_manager_is_of_the_exact_version(fresh):
     assert fresh.packages()["nvidia-fabricmanager"] == f"{OLD}-1.el9"
     assert "nvidia-fabricmanager" in locked(fresh)
     assert changed(fine(fresh.play(nvidia_driver_version=OLD))) == []
+
+
+def test_a_proxy_that_alone_knows_the_way_is_taken(fresh, proxy):
+    address, given = proxy
+    mirror = {
+        "nvidia_driver_repository_url": "http://mirror.test/driver/",
+        "nvidia_driver_repository_key": "http://mirror.test/key.asc",
+        "nvidia_driver_toolkit_repository_url": "http://mirror.test/toolkit/",
+        "nvidia_driver_toolkit_repository_key": "http://mirror.test/key.asc",
+    }
+    assert "nvidia_driver_proxy" in said(fresh.play(**mirror))
+    assert given == []
+    fine(fresh.play(nvidia_driver_proxy=address, **mirror))
+    assert set(fresh.packages()) == DRIVER | TOOLKIT
+    assert {path.split("/")[1] for path in given} == {"driver", "toolkit", "key.asc"}

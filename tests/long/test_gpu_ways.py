@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The manual way whole: site.yml from nothing, drivers on hosts by Ansible; then preinstalled, upgrade and uninstall.
+"""Both ways whole, by site.yml from nothing: by hand with drivers on the hosts, then preinstalled, then the operator.
 
 The cluster is a lab of its own. Each of its GPU nodes has a host beside it, of the node's name and with the GPUs that
 the node says it has, on which the driver is installed (tests/gpu_host); the API server drains the node for it. The
@@ -12,7 +12,10 @@ import base64
 import gzip
 import json
 import os
+import re
+import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,26 @@ from tests.integration.running_lab import REPOSITORY, RunningLab, run, traces
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
+SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+SWITCH = "sys/bus/pci/devices/0000:07:00.0"
+PAIN = """
+apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: {name: pain}
+handler: runc
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: pain, namespace: default}
+spec:
+  selector: {matchLabels: {app: pain}}
+  template:
+    metadata: {labels: {app: pain}}
+    spec:
+      nodeSelector: {no-node: "has-this"}
+      containers:
+        - {name: nvidia-dcgm-exporter, image: "docker.io/library/busybox:1.36", command: [sleep, "600"]}
+"""
 SECRETS = {"gpu_operator_ngc_api_key": "planted-api-key-7d1f", "gpu_operator_licence_token": "planted-token-93bc"}
 
 
@@ -65,12 +88,24 @@ def inventory(hosts, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def play(lab, inventory):
+def lab_inventory(tmp_path_factory):
+    """The lab's, but here the GPU Operator's role decides by itself whether to bring a driver."""
+    folder = tmp_path_factory.mktemp("inventory") / "lab"
+    shutil.copytree(REPOSITORY / "inventories" / "lab", folder)
+    file = folder / "group_vars" / "riva_clusters.yml"
+    text = file.read_text()
+    assert "gpu_operator_driver_enabled: false\n" in text
+    file.write_text(text.replace("gpu_operator_driver_enabled: false\n", ""))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def play(lab, inventory, lab_inventory):
     def run_it(playbook, *arguments, stack="manual", check=True):
         return run(
             Path(sys.executable).parent / "ansible-playbook",
             "-i",
-            REPOSITORY / "inventories" / "lab",
+            lab_inventory,
             "-i",
             inventory,
             "-e",
@@ -91,19 +126,104 @@ def version_on(root):
     return (root / "usr/lib/nvidia/module").read_text() if (root / "usr/lib/nvidia/module").exists() else ""
 
 
+def fabric_manager_on(root):
+    return run("chroot", root, "dpkg-query", "-W", "-f", "${Version}", "nvidia-fabricmanager").stdout
+
+
 def schedulable(lab, name):
     node = lab.get("node", name)
     marks = [mark for mark in node["metadata"].get("annotations", {}) if "speechops" in mark]
     return not node["spec"].get("unschedulable") and marks == []
 
 
+@contextmanager
+def harmed(root, **files):
+    """Files of a host that are there, or are others, until the block ends; None takes one away."""
+    before = {name: (root / name).read_bytes() if (root / name).exists() else None for name in files}
+    put(root, files)
+    try:
+        yield
+    finally:
+        put(root, before)
+
+
+def put(root, files):
+    for name, content in files.items():
+        path = root / name
+        if content is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def switch():
+    """An NVSwitch on the bus."""
+    values = {"vendor": "0x10de\n", "device": "0x22a3\n", "class": "0x068000\n"}
+    return {f"{SWITCH}/{name}": value for name, value in values.items()}
+
+
+def refused(done, check, *words):
+    """A play that changed nothing, because of this finding."""
+    assert done.returncode != 0, done.stdout
+    assert re.search(rf"failed:? +{check} ", done.stdout), done.stdout
+    said = " ".join(done.stdout.split())
+    assert [word for word in words if word not in said] == [], done.stdout
+    assert changed(done.stdout) == []
+
+
+SECURE = {SECURE_BOOT: b"\x06\0\0\0\x01"}
+CONTAINER = {"run/nvidia/driver/usr/bin/nvidia-smi": ""}
+BARE = {
+    "Secure Boot without a key": ("manual", SECURE, {}, "secure_boot", "nvidia_driver_mok_key"),
+    "the operator's driver container": ("manual", CONTAINER, {}, "two_drivers", "set gpu_stack to operator"),
+    "no feature discovery": (
+        "manual",
+        {},
+        {"nvidia_device_plugin_nfd_enabled": False},
+        "feature_discovery",
+        "no node would be taken for a GPU node",
+    ),
+    "Secure Boot and the driver container": (
+        "operator",
+        SECURE,
+        {"gpu_operator_driver_enabled": True},
+        "secure_boot",
+        "driver.usePrecompiled",
+    ),
+    "nobody brings a driver to Debian": ("operator", {}, {}, "two_drivers", "these hosts have none"),
+}
+
+
+@pytest.mark.parametrize(("stack", "files", "variables", "check", "words"), BARE.values(), ids=BARE.keys())
+def test_a_pain_is_named_by_site_before_anything_is_changed(hosts, play, stack, files, variables, check, words):
+    with harmed(hosts[min(hosts)], **files):
+        done = play("site.yml", "--tags", "gpu", "-e", json.dumps(variables), stack=stack, check=False)
+    refused(done, check, words)
+
+
+def steps(output, *tasks):
+    """(task, host) of those of these tasks that changed something, in their order."""
+    found, task = [], ""
+    for line in output.splitlines():
+        if line.startswith("TASK ["):
+            task = line.partition("[")[2].rpartition("]")[0].rpartition(" : ")[2]
+        elif line.startswith("changed: [") and task in tasks:
+            found.append((task, re.split(r"[]\s]", line.partition("[")[2])[0]))
+    return found
+
+
 def test_site_from_nothing(lab, hosts, play):
+    first, second = sorted(hosts)
+    put(hosts[second], switch())
     output = play("site.yml").stdout
-    assert {
-        "The node is drained",
-        "The node is schedulable",
-        "The node has been rebooted the way that was given",
-    } <= set(changed(output))
+    before = output.partition("\nchanged: ")[0]
+    pains = ("nouveau", "kernel_headers", "fabric_manager", "containerd_path")
+    assert [pain for pain in pains if not re.search(rf"(failed|warning) +{pain} +{second} ", before)] == []
+    # One node after another: the first takes pods again before the second is drained.
+    ways = ("The node is drained", "The node has been rebooted the way that was given", "The node is schedulable")
+    assert steps(output, *ways) == [(way, name) for name in (first, second) for way in ways]
+    assert fabric_manager_on(hosts[second]) == f"{OLD}-1"
     for name, root in hosts.items():
         assert f" {OLD} " in version_on(root), name
         assert schedulable(lab, name), name
@@ -126,10 +246,36 @@ def test_what_is_there_serves_as_preinstalled_too(lab, play):
 
 
 def test_the_other_way_is_refused(play):
-    done = play("site.yml", "--tags", "gpu", stack="operator", check=False)
-    assert done.returncode != 0
-    assert "two_stacks" in done.stdout
-    assert changed(done.stdout) == []
+    refused(play("site.yml", "--tags", "gpu", stack="operator", check=False), "two_stacks", "set gpu_stack to manual")
+
+
+def test_pains_of_the_cluster_are_named_by_site_before_anything_is_changed(lab, play, tmp_path):
+    file = tmp_path / "pain.yaml"
+    file.write_text(PAIN)
+    lab.kubectl("apply", "-f", file)
+    try:
+        done = play("site.yml", "--tags", "gpu", "-e", "nvidia_device_plugin_runtime_class=pain", check=False)
+        refused(done, "runtime_class", "its handler is runc")
+        # No fault of the way to GPUs, so it is told, and not refused.
+        done = play("site.yml", "--tags", "gpu")
+        assert re.search(r"\[WARNING\]: warning: gpu_metrics default/pain", done.stdout), done.stdout
+        assert changed(done.stdout) == []
+    finally:
+        lab.kubectl("delete", "-f", file, "--wait=false")
+
+
+THERE = {
+    "nouveau": {"proc/modules": "nvidia 1 0 - Live 0x0\nnouveau 1 0 - Live 0x0\n"},
+    "gpu_driver": {"proc/modules": "", "proc/driver/nvidia/version": None},
+    "fabric_manager": switch(),
+}
+
+
+@pytest.mark.parametrize(("check", "files"), THERE.items(), ids=THERE.keys())
+def test_a_pain_of_a_driver_that_is_there_is_named_before_anything_is_changed(hosts, play, check, files):
+    with harmed(hosts[min(hosts)], **files):
+        done = play("site.yml", "--tags", "gpu", stack="preinstalled", check=False)
+    refused(done, check)
 
 
 def test_an_upgrade_brings_the_driver_to_each_node(lab, hosts, play):
@@ -142,6 +288,7 @@ def test_an_upgrade_brings_the_driver_to_each_node(lab, hosts, play):
     for name, root in hosts.items():
         assert f" {NEW} " in version_on(root), name
         assert schedulable(lab, name), name
+    assert fabric_manager_on(hosts[max(hosts)]) == f"{NEW}-1"
     assert changed(play("playbooks/upgrade.yml", *newer).stdout) == []
 
 
@@ -151,12 +298,69 @@ def test_uninstall_takes_the_driver_where_it_is_asked_to(lab, hosts, play):
     assert {f" {NEW} " in version_on(root) for root in hosts.values()} == {True}
     play("playbooks/uninstall.yml", "-e", f"nvidia_driver_version={NEW}")
     assert {f" {NEW} " in version_on(root) for root in hosts.values()} == {True}
-    play("playbooks/uninstall.yml", *asked)
+    assert "nvidia" not in lab.kubectl("get", "daemonsets,runtimeclasses", "-A", "-o", "name")
+
+
+def test_the_operator_from_nothing_takes_the_drivers_that_are_there(lab, hosts, play):
+    output = play("site.yml", stack="operator").stdout
+    done = changed(output)
+    crds = "The CRDs are those of the chart of release gpu-operator"
+    assert done.index(crds) < done.index("Helm has installed release gpu-operator")
+    assert re.search(r"\[lab\] gpu-operator, \d+ of 180 s: \d+ of \d+ ready; waiting for ", output), output
+    policy = lab.get("clusterpolicy", "cluster-policy")
+    assert (policy["status"]["state"], policy["spec"]["driver"]["enabled"]) == ("ready", False)
+    nodes = [lab.get("node", name) for name in hosts]
+    assert [node["status"]["allocatable"]["nvidia.com/gpu"] for node in nodes] == ["2", "2"]
+    assert {f" {NEW} " in version_on(root) for root in hosts.values()} == {True}
+
+
+def test_a_second_run_of_the_operators_way_changes_nothing(play):
+    assert changed(play("site.yml", stack="operator").stdout) == []
+
+
+def test_old_crds_are_those_of_the_chart_again(lab, play):
+    """Helm itself never changes a CRD that is there."""
+    columns = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns"}]'
+    lab.kubectl("patch", "crd", "clusterpolicies.nvidia.com", "--type=json", "-p", columns)
+    assert "STATUS" not in lab.kubectl("get", "clusterpolicy")
+    done = changed(play("site.yml", "--tags", "gpu_operator", stack="operator").stdout)
+    assert done == ["The CRDs are those of the chart of release gpu-operator"]
+    assert "STATUS" in lab.kubectl("get", "clusterpolicy")
+
+
+SHORT = {
+    "a GPU too few": (
+        {"gpu_operator_expected_gpus": 5},
+        "Allocatable nvidia.com/gpu",
+        "gpu_operator_expected_gpus is 5",
+    ),
+    "a node too few": (
+        {"gpu_operator_expected_nodes": 3},
+        "Nodes labelled nvidia.com/gpu.present",
+        "gpu_operator_expected_nodes is 3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("variables", "what", "words"), SHORT.values(), ids=SHORT.keys())
+def test_ready_is_more_than_the_operators_own_word(play, variables, what, words):
+    variables = json.dumps({**variables, "gpu_operator_timeout": 35})
+    done = play("site.yml", "--tags", "gpu_operator", "-e", variables, stack="operator", check=False)
+    assert done.returncode != 0
+    lines = re.findall(r"\[lab\] gpu-operator, \d+ of 35 s: .*", done.stdout)
+    assert len(lines) > 1
+    assert [line for line in lines if what not in line] == []
+    assert words in " ".join(done.stdout.split())
+
+
+def test_uninstall_takes_the_driver_along_that_the_operator_used(lab, hosts, play):
+    asked = ("-e", "uninstall_driver=true", "-e", f"nvidia_driver_version={NEW}")
+    play("playbooks/uninstall.yml", *asked, stack="operator")
     for name, root in hosts.items():
         assert version_on(root) == "", name
         assert schedulable(lab, name), name
     assert "nvidia" not in lab.kubectl("get", "daemonsets,runtimeclasses", "-A", "-o", "name")
-    assert changed(play("playbooks/uninstall.yml", *asked).stdout) == []
+    assert changed(play("playbooks/uninstall.yml", *asked, stack="operator").stdout) == []
 
 
 def plain(value):
@@ -180,7 +384,12 @@ def plain(value):
 def test_secrets_of_the_enterprise_edition_are_in_secrets_alone(lab, play, tmp_path):
     """The images of the edition can't be had; its Secrets and values are made, and the lab's operator takes them."""
     file = tmp_path / "vault.yml"
-    wanted = {"gpu_operator_edition": "enterprise", "gpu_operator_driver_enabled": True}
+    # The driver's image is waited for in vain.
+    wanted = {
+        "gpu_operator_edition": "enterprise",
+        "gpu_operator_driver_enabled": True,
+        "gpu_operator_timeout": 30,
+    }
     file.write_text(yaml.safe_dump({**wanted, **SECRETS}))
     done = play("site.yml", "--tags", "gpu_operator", "--diff", "-vv", "-e", f"@{file}", stack="operator", check=False)
     where = {marker: [] for marker in SECRETS.values()}
@@ -201,6 +410,12 @@ def test_secrets_of_the_enterprise_edition_are_in_secrets_alone(lab, play, tmp_p
     secret = lab.get("secret", "ngc-secret", "-n", "gpu-operator")
     login = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]["nvcr.io"]
     assert login == {"username": "$oauthtoken", "password": SECRETS["gpu_operator_ngc_api_key"]}
+    token = lab.get("secret", "licensing-config", "-n", "gpu-operator")["data"]
+    assert set(token) == {"gridd.conf", "client_configuration_token.tok"}
+    play("playbooks/uninstall.yml", "-e", f"@{file}", stack="operator")
+    assert "secret/" not in lab.kubectl(
+        "get", "secret", "ngc-secret", "licensing-config", "-n", "gpu-operator", "-o", "name", check=False
+    )
 
 
 def test_the_enterprise_edition_without_its_key_is_refused(play):

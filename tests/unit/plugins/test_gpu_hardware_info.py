@@ -148,6 +148,20 @@ def test_a_drop_in_where_cri_o_does_not_read_does_not_count(host):
     assert host.look()["hardware"]["runtime"]["config"] == "/etc/crio/crio.conf.d/99-nvidia.toml"
 
 
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ("containerd-2.toml", "etc/containerd/conf.d/99-nvidia.toml"),
+        ("containerd-3.toml", "etc/containerd/conf.d/99-nvidia.toml"),
+        ("crio.toml", "etc/crio/crio.conf.d/99-nvidia.toml"),
+    ],
+)
+def test_what_the_true_nvidia_ctk_wrote_is_read(host, written, place):
+    host.file("etc/containerd/config.toml", 'imports = ["/etc/containerd/conf.d/*.toml"]\nversion = 3\n')
+    host.file(place, (FIXTURES / "nvidia-ctk-1.20.0" / written).read_text())
+    assert host.look()["hardware"]["runtime"]["config"] == f"/{place}"
+
+
 def test_a_driver_that_does_not_answer(host):
     host.smi("Failed to initialize NVML: Driver/library version mismatch\n", 18)
     found = host.look(fail_on="failed")

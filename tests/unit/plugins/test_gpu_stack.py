@@ -7,7 +7,7 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import device_plugin
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_stack as rules
 
-from tests.unit.plugins.test_gpu_pains import HEALTHY, changed
+from tests.unit.plugins.test_gpu_pains import GONE, HEALTHY, changed
 
 NFD_LABEL = "feature.node.kubernetes.io/pci-10de.present"
 ODD_LABEL = "feature.node.kubernetes.io/pci-0302_10de.present"
@@ -56,7 +56,9 @@ OWN_NFD = daemonset(
     namespace="gpu-operator",
 )
 HOST_DRIVER = {"gpu-1": HEALTHY}
-NO_DRIVER = {"gpu-1": changed(HEALTHY, {"driver.origin": "none"})}
+UBUNTU = {"id": "ubuntu", "version": "24.04", "architecture": "x86_64"}
+NO_DRIVER = {"gpu-1": changed(HEALTHY, {"driver.origin": "none", "os": UBUNTU})}
+NOUVEAU = changed(HEALTHY, {"kernel.nouveau": True})
 K3S = node(kubelet="v1.34.1+k3s1")
 STUCK = rules.Stuck("gpu-operator/nvidia-operator-validator-x", "gpu-1", "driver-validation", 4000)
 
@@ -93,6 +95,22 @@ FINE = {
         {},
     ),
     "metrics read": (found(EXPORTER, service_monitors=["nvidia-dcgm-exporter"]), {}, {}),
+    "hosts that the manual way mends": (found(), {"stack": "manual"}, {"gpu-1": NOUVEAU}),
+    "Secure Boot, and a module that the kernel took": (
+        found(),
+        {},
+        {"gpu-1": changed(HEALTHY, {"kernel.secure_boot": True})},
+    ),
+    "Secure Boot, and modules that come signed": (
+        found(),
+        {"driver": True, "precompiled": True},
+        {"gpu-1": changed(NO_DRIVER["gpu-1"], {"driver.module": GONE, "kernel.secure_boot": True})},
+    ),
+    "headers are the container's business": (
+        found(),
+        {},
+        {"gpu-1": changed(NO_DRIVER["gpu-1"], {"driver.module": GONE, "kernel.headers": False})},
+    ),
     "a pod that starts": (found(stuck=[rules.Stuck("a/b", "n", "driver-validation", 60)]), {}, {}),
 }
 
@@ -115,6 +133,37 @@ PAINS = {
     "operator beside a plugin by hand": (found(PLUGIN), {}, {}, ("two_stacks", "failed")),
     "by hand beside the operator": (found(OPERATORS), {"stack": "manual"}, {}, ("two_stacks", "failed")),
     "preinstalled, and nothing there": (found(), {"stack": "preinstalled"}, {}, ("two_stacks", "failed")),
+    "Secure Boot and the driver container": (
+        found(),
+        {},
+        {"gpu-1": changed(NO_DRIVER["gpu-1"], {"driver.module": GONE, "kernel.secure_boot": True})},
+        ("secure_boot", "failed"),
+    ),
+    "nouveau and the driver container": (
+        found(),
+        {},
+        {"gpu-1": changed(NO_DRIVER["gpu-1"], {"kernel.nouveau": True})},
+        ("nouveau", "warning"),
+    ),
+    "nouveau beside a host's driver": (found(), {}, {"gpu-1": NOUVEAU}, ("nouveau", "failed")),
+    "the same, preinstalled": (
+        found(PLUGIN),
+        {"stack": "preinstalled"},
+        {"gpu-1": NOUVEAU},
+        ("nouveau", "failed"),
+    ),
+    "no Fabric Manager beside a host's driver": (
+        found(),
+        {},
+        {"gpu-1": changed(HEALTHY, {"pci.nvswitches": 4})},
+        ("fabric_manager", "failed"),
+    ),
+    "a host's module that is not loaded": (
+        found(),
+        {},
+        {"gpu-1": changed(HEALTHY, {"driver.module": GONE})},
+        ("gpu_driver", "failed"),
+    ),
     "k3s, told another socket": (
         found(nodes=[K3S]),
         {"toolkit_environment": {"CONTAINERD_SOCKET": "/run/containerd/containerd.sock"}},
@@ -160,6 +209,11 @@ def test_a_pain_is_named(state, wanted, hardware, pain):
         (found(), {}, NO_DRIVER, {"driver": True}),
         (found(), {"driver": True}, HOST_DRIVER, {"driver": True}),
         (found(nodes=[node(image="Debian GNU/Linux 12 (bookworm)")]), {}, {}, {"driver": False}),
+        (found(nodes=[node(), node(image="Debian GNU/Linux 12 (bookworm)")]), {}, {}, {"driver": False}),
+        # Nobody has labelled a node yet.
+        (found(nodes=[node(labels={}, image="Debian GNU/Linux 12 (bookworm)")]), {}, {}, {"driver": False}),
+        (found(nodes=[node(labels={}), node(labels={}, image="Debian GNU/Linux 12")]), {}, {}, {"driver": True}),
+        (found(), {}, {"gpu-1": changed(NO_DRIVER["gpu-1"], {"os.id": "debian"})}, {"driver": False}),
         (found(NFD), {}, {}, {"nfd": False}),
         (found(OWN_NFD), {}, {}, {"nfd": True}),
         (

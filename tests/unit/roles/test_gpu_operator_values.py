@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.speechops.riva.plugins.module_utils import workloads
 
 from tests.unit.lab.upstream_keys import unknown_keys
 
@@ -134,3 +135,53 @@ def test_the_enterprise_edition_has_its_driver_and_no_secret_in_the_values(rende
 def test_what_cannot_be_is_refused(rendered, case, words):
     (problem,) = rendered[case]["problems"]
     assert words in problem
+
+
+POLICY = {
+    "kind": "ClusterPolicy",
+    "metadata": {"name": "cluster-policy"},
+    "status": {"state": "ready", "conditions": [{"type": "Ready", "status": "True", "reason": "Reconciled"}]},
+}
+NODES = [
+    {"kind": "Node", "metadata": {"name": f"gpu-{number}"}, "status": {"allocatable": {"nvidia.com/gpu": "2"}}}
+    for number in (1, 2)
+]
+VALIDATOR = {
+    "kind": "DaemonSet",
+    "metadata": {"name": "nvidia-operator-validator", "generation": 1},
+    "status": {"observedGeneration": 1, "desiredNumberScheduled": 2, "numberReady": 2, "updatedNumberScheduled": 2},
+}
+NO_GPU_NODE = [{"type": "Ready", "status": "True", "reason": "NoGPUNodes"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "unmet"),
+    [
+        ({}, []),
+        # The operator's own word, where it has found no GPU node.
+        ({"policy": {**POLICY, "status": {"state": "ready", "conditions": NO_GPU_NODE}}}, ["ClusterPolicy"]),
+        ({"policy": {**POLICY, "status": {**POLICY["status"], "state": "notReady"}}}, ["ClusterPolicy"]),
+        ({"labelled": NODES[:1]}, ["Nodes"]),
+        ({"validator": {**VALIDATOR, "status": {**VALIDATOR["status"], "numberReady": 1}}}, ["DaemonSet"]),
+        ({"validator": {**VALIDATOR, "status": {"observedGeneration": 1}}}, ["DaemonSet"]),
+        ({"nodes": [NODES[0], {**NODES[1], "status": {}}]}, ["Allocatable"]),
+    ],
+)
+def test_ready_means_each_of_four_conditions(change, unmet):
+    expected = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__gpu_operator_expect"]
+    # Two nodes with two GPUs each are expected.
+    numbers = {"Nodes": 2, "Allocatable": 4}
+    seen = {"policy": POLICY, "labelled": NODES, "validator": VALIDATOR, "nodes": NODES, **change}
+    objects = {
+        "ClusterPolicy": [seen["policy"]],
+        "Nodes": seen["labelled"],
+        "DaemonSet": [seen["validator"]],
+        "Allocatable": seen["nodes"],
+    }
+    found = []
+    for item in expected:
+        what = item["what"].split()[0]
+        state = workloads.meets({**item, "at_least": numbers.get(what, 1)}, objects[what])
+        found += [] if state["ready"] else [what]
+    assert set(objects) == {item["what"].split()[0] for item in expected}
+    assert found == unmet
