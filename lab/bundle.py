@@ -456,7 +456,8 @@ def unpack(folder: Path, cache: Path = CACHE) -> dict:
 
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as workers:
                 list(workers.map(one, missing))
-    partial = cache / f".{MANIFEST}"
+    # Several labs may be brought up at once.
+    partial = cache / f".{MANIFEST}.{os.getpid()}"
     partial.write_text(json.dumps({key: manifest[key] for key in ("archives", "requirements", "pythons")}))
     partial.rename(cache / MANIFEST)
     return manifest

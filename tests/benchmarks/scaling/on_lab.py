@@ -52,7 +52,7 @@ def services() -> dict[str, dict]:
     known = {"stream_limit": LIMIT, "planned_streams": PLANNED, "model_load_seconds": LOAD_SECONDS}
     as_default = {"autoscaling": {"behavior": scaling_plan.API_DEFAULT_BEHAVIOR}}
     # A limit that nobody reaches counts the streams; the guard is silenced.
-    counted = {"stream_limit": 1000, "planned_streams": PEERS, "spare_pods": 0, "queue_time_target_ms": 1_000_000}
+    counted = {"stream_limit": 1000, "planned_streams": PEERS, "spare_pods": 0, "queue_time_target_ms": 600_000}
     return {
         "balanced": known,
         "article-10": {"scaling_preset": "article", "queue_time_target_ms": 10},

@@ -2,14 +2,23 @@
 """Replays as load tests: the page says what the replay counted. And what the lab's comparison hands to it."""
 
 import json
+from pathlib import Path
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import report_compare, scaling_plan
+import yaml
+from ansible_collections.speechops.riva.plugins.action.preflight import specs
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    input_contradictions,
+    inputs,
+    report_compare,
+    scaling_plan,
+)
 
 from tests.benchmarks.scaling import on_lab, page, recorded, rules, traces
 from tests.benchmarks.scaling.replay import Cluster, Replay
 from tests.benchmarks.scaling.service import ServiceModel
 
+CHART_VALUES = Path(__file__).resolve().parents[3] / "roles/riva/files/chart/values.yaml"
 SERVICE = ServiceModel()
 CLUSTER = Cluster()
 SHORT = traces.Trace("short", ((0, 20), (60, 20), (90, 90), (150, 90), (240, 10), (300, 10)), warm_up=60)
@@ -79,6 +88,15 @@ def test_what_the_lab_gets_is_what_is_replayed(rule):
     history = recorded.replay(recording, 3, 5)
     assert max(entry["replicas"] for entry in history) > 1 or rule != "balanced"
     assert len(recorded.compare(recording, history)) == 60
+
+
+@pytest.mark.parametrize("rule", on_lab.services())
+def test_what_the_lab_gets_is_not_refused(rule):
+    item = on_lab.item(rule)
+    options, _roles = specs()
+    assert inputs.check_value("riva_services", options["riva_services"], [item]) == []
+    known = yaml.safe_load(CHART_VALUES.read_text())
+    assert input_contradictions.check_chart_values("values", item.get("values") or {}, known) == []
 
 
 def test_labs_share_the_runs_and_one_that_fails_takes_no_more(tmp_path):
