@@ -1,0 +1,331 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: make_bundle
+short_description: Collects what an installation needs where there is no way out
+version_added: 1.0.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - Fills a folder with the charts, the Helm program, the Python packages, the collection, the list of all images, a
+    bill of materials (CycloneDX 1.6), one file of variables that points each role there, and checksums of all of it.
+  - Images are listed and not fetched; every tool that copies images between registries takes the list.
+  - C(SHA256SUMS) is written last, so a bundle without it was interrupted. Run it again.
+options:
+  folder:
+    description: Folder of the bundle. What lies in its folders charts, collections and helm is replaced.
+    type: path
+    required: true
+  collection_folder:
+    description: Where the collection lies, as a checkout or installed.
+    type: path
+    required: true
+  helm_binary_path:
+    description: Path of the helm program; it goes into the bundle.
+    type: path
+    required: true
+  python:
+    description: >-
+      Python whose pip fetches the packages of the collection's requirements.txt; none are fetched where left out.
+    type: path
+  charts:
+    description: Charts to take along.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      role:
+        description: Role that installs it.
+        type: str
+        required: true
+      chart_ref:
+        description: Chart; a name in a repository, a URL, an OCI reference, a folder or a tgz file.
+        type: str
+        required: true
+      chart_version:
+        description: Version of the chart.
+        type: str
+      chart_repo_url:
+        description: URL of the repository where the chart is a bare name.
+        type: str
+      values:
+        description: Values that it will be installed with, as far as they are known; they may name other images.
+        type: dict
+        default: {}
+  images:
+    description: Further images for the list.
+    type: list
+    elements: str
+    default: []
+  registry:
+    description: >-
+      Registry that will have the images, such as C(registry.example.com/mirror). The file of variables then names it
+      in each chart's own keys; where left out the images keep their names, for a mirror in the nodes' containerd.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is fetched or written; it is told whether there is a bundle.
+  diff_mode:
+    support: none
+    description: A bundle is too much to be read as a difference.
+"""
+
+EXAMPLES = r"""
+- name: A bundle has what the site needs
+  speechops.riva.make_bundle:
+    folder: /media/bundle
+    collection_folder: /usr/share/ansible/collections/ansible_collections/speechops/riva
+    helm_binary_path: /usr/local/bin/helm
+    charts:
+      - role: traefik
+        chart_ref: traefik
+        chart_version: 41.3.0
+        chart_repo_url: https://traefik.github.io/charts
+"""
+
+RETURN = r"""
+files:
+  description: Files of the bundle with their SHA-256.
+  type: dict
+  returned: success
+images:
+  description: Images that the charts name, sorted.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import bundles
+from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
+
+SUMS = "SHA256SUMS"
+CHART = {
+    "role": {"type": "str", "required": True},
+    "chart_ref": {"type": "str", "required": True},
+    "chart_version": {"type": "str"},
+    "chart_repo_url": {"type": "str"},
+    "values": {"type": "dict", "default": {}},
+}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+def digest(path):
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def pack(target, files):
+    """An archive that has the same bytes whenever the files have; files is a list of (name in it, path)."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, path in sorted(files):
+            member = archive.gettarinfo(str(path), name)
+            member.mtime, member.uid, member.gid, member.uname, member.gname = 0, 0, 0, "", ""
+            with open(path, "rb") as file:
+                archive.addfile(member, file)
+    with open(target, "wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as stream:
+        stream.write(packed.getvalue())
+
+
+def values_of(chart):
+    """Default values of a chart with those of its sub-charts, which the chart's own file need not have."""
+    found = {}
+    with tarfile.open(chart) as archive:
+        for name in sorted(archive.getnames(), key=len, reverse=True):
+            parts = name.split("/")
+            if parts[-1] == "values.yaml" and set(parts[1:-1:2]) <= {"charts"}:
+                values = yaml.safe_load(archive.extractfile(name)) or {}
+                for sub in reversed(parts[2:-1:2]):
+                    values = {sub: values}
+                found = bundles.merged(found, values)
+    return found
+
+
+def files_below(folder):
+    return [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+
+
+class Bundle:
+    """One bundle while it is made."""
+
+    def __init__(self, module):
+        self.module, self.asked = module, module.params
+        self.folder = Path(self.asked["folder"])
+        self.images = set(self.asked["images"])
+        self.components = []
+        self.variables = {}
+
+    def run(self, words, why):
+        rc, out, err = self.module.run_command([str(word) for word in words])
+        if rc != 0:
+            self.module.fail_json(msg=f"{why}: {err.strip() or out.strip()}")
+        return out
+
+    def fresh(self, name):
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def add(self, kind, name, version, path):
+        where = path.relative_to(self.folder).as_posix()
+        self.components.append(bundles.file_component(kind, name, version, digest(path), where))
+
+    def chart(self, folder, chart):
+        helm, ref = self.asked["helm_binary_path"], chart["chart_ref"]
+        why = f"The chart {ref} of role {chart['role']} can't be fetched"
+        shown = yaml.safe_load(self.run([helm, "show", "chart", *chart_words(chart)], why))
+        target = folder / f"{shown['name']}-{shown['version']}.tgz"
+        if os.path.isdir(ref):
+            pack(target, [(f"{shown['name']}/{path.relative_to(ref)}", path) for path in files_below(ref)])
+        elif os.path.isfile(ref):
+            shutil.copyfile(ref, target)
+        else:
+            with tempfile.TemporaryDirectory() as work:
+                self.run([helm, "pull", *chart_words(chart), f"--destination={work}"], why)
+                (pulled,) = Path(work).iterdir()
+                shutil.copyfile(pulled, target)
+        self.add("helm", shown["name"], shown["version"], target)
+        values = chart["values"]
+        if self.asked["registry"]:
+            whole = bundles.merged(values_of(target), values)
+            values = bundles.merged(values, bundles.mirrored(whole, self.asked["registry"]))
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+            json.dump(chart["values"], file)
+            file.flush()
+            words = [helm, "template", "bundle", target, "--include-crds=false", f"--values={file.name}"]
+            rendered = self.run(words, f"The chart {ref} of role {chart['role']} can't be rendered")
+        for item in yaml.safe_load_all(rendered):
+            self.images.update(bundles.images_of(item))
+        name = f"{chart['role']}_chart"
+        self.variables[f"{name}_ref"] = f"{{{{ bundle_folder }}}}/charts/{target.name}"
+        if self.asked["registry"] and values:
+            self.variables[f"{chart['role']}_values"] = values
+
+    def helm(self, folder):
+        program = self.asked["helm_binary_path"]
+        version = self.run([program, "version", "--template={{ .Version }}"], "Helm does not run").strip().lstrip("v")
+        machine = f"linux-{ARCHITECTURES.get(platform.machine(), platform.machine())}"
+        target = folder / f"helm-v{version}-{machine}.tar.gz"
+        pack(target, [(f"{machine}/helm", Path(program).resolve())])
+        Path(f"{target}.sha256sum").write_text(f"{digest(target)}  {target.name}\n")
+        self.add("generic", "helm", version, target)
+        self.variables["helm_version"] = version
+        self.variables["helm_mirror"] = "file://{{ bundle_folder }}/helm"
+
+    def collection(self, folder):
+        source = Path(self.asked["collection_folder"])
+        with tempfile.TemporaryDirectory() as work:
+            if (source / "galaxy.yml").exists():
+                galaxy = Path(sys.executable).with_name("ansible-galaxy")
+                words = ["collection", "build", source, "--output-path", work]
+                self.run([galaxy if galaxy.exists() else "ansible-galaxy", *words], "The collection can't be built")
+                (built,) = Path(work).glob("*.tar.gz")
+                source = Path(work) / "opened"
+                with tarfile.open(built) as archive:
+                    archive.extractall(source)
+            manifest = json.loads((source / "MANIFEST.json").read_text())
+            listed = json.loads((source / "FILES.json").read_text())["files"]
+            names = [item["name"] for item in listed if item["ftype"] == "file"] + ["MANIFEST.json", "FILES.json"]
+            version = manifest["collection_info"]["version"]
+            target = folder / f"speechops-riva-{version}.tar.gz"
+            pack(target, [(name, source / name) for name in names])
+        self.add("generic", "speechops.riva", version, target)
+        return version
+
+    def wheels(self, folder):
+        """Fetched by the pinned versions; what an earlier run fetched is used."""
+        file = Path(self.asked["collection_folder"]) / "requirements.txt"
+        words = [
+            self.asked["python"],
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--prefer-binary",
+        ]
+        self.run(
+            [*words, f"--dest={folder}", f"--find-links={folder}", f"--requirement={file}"],
+            "pip can't fetch the wheels",
+        )
+        for wheel in files_below(folder):
+            if named := bundles.wheel_name(wheel.name):
+                self.add("pypi", *named, wheel)
+
+    def write(self):
+        (self.folder / SUMS).unlink(missing_ok=True)
+        charts = self.fresh("charts")
+        for chart in self.asked["charts"]:
+            self.chart(charts, chart)
+        self.helm(self.fresh("helm"))
+        version = self.collection(self.fresh("collections"))
+        if self.asked["python"]:
+            wheels = self.folder / "wheels"
+            wheels.mkdir(exist_ok=True)
+            self.wheels(wheels)
+        if self.asked["registry"]:
+            self.variables["bundle_registry"] = self.asked["registry"]
+        (self.folder / "images.txt").write_text("".join(f"{image}\n" for image in sorted(self.images)))
+        head = "# Points each role at this bundle: -e @variables.yml -e bundle_folder=/where/it/lies\n---\n"
+        (self.folder / "variables.yml").write_text(head + yaml.safe_dump(self.variables))
+        components = self.components + [bundles.image_component(image) for image in sorted(self.images)]
+        bill = json.dumps(bundles.sbom(version, components), indent=1)
+        (self.folder / "sbom.cdx.json").write_text(f"{bill}\n")
+        sums = {path.relative_to(self.folder).as_posix(): digest(path) for path in files_below(self.folder)}
+        text = "".join(f"{sum_}  {name}\n" for name, sum_ in sums.items())
+        (self.folder / SUMS).write_text(text)
+        return sums, text
+
+
+def main():
+    spec = {
+        "folder": {"type": "path", "required": True},
+        "collection_folder": {"type": "path", "required": True},
+        "helm_binary_path": {"type": "path", "required": True},
+        "python": {"type": "path"},
+        "charts": {"type": "list", "elements": "dict", "required": True, "options": CHART},
+        "images": {"type": "list", "elements": "str", "default": []},
+        "registry": {"type": "str"},
+    }
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    sums = Path(module.params["folder"]) / SUMS
+    before = sums.read_text() if sums.is_file() else None
+    if module.check_mode:
+        module.exit_json(changed=before is None, files={}, images=[])
+    try:
+        sums.parent.mkdir(parents=True, exist_ok=True)
+        bundle = Bundle(module)
+        files, text = bundle.write()
+    except (OSError, subprocess.SubprocessError) as error:
+        module.fail_json(msg=f"The bundle in {sums.parent} can't be written: {error}")
+    module.exit_json(changed=text != before, files=files, images=sorted(bundle.images))
+
+
+if __name__ == "__main__":
+    main()
