@@ -81,6 +81,20 @@ class StreamMeasure:
             self.late += new
             self.window.chunks_late += new
 
+    def text_answered(self, sent: float, first: float, now: float) -> None:
+        """A text, sent at one time, had its first answer at another, and is done now."""
+        self.results += 1
+        self.last_response_at = now
+        if self.first_response_ms is None:
+            self.first_response_ms = round((first - sent) * 1000, 1)
+        self.answered += 1
+        self.window.chunks_answered += 1
+        latency = (first - sent) * 1000
+        self.window.latency_ms.append(round(latency, 1))
+        if latency > self.objective_ms:
+            self.late += 1
+            self.window.chunks_late += 1
+
     @property
     def all_sent(self) -> bool:
         return len(self.sent_at) == self.chunks

@@ -29,6 +29,7 @@ RANGES = {
     "max_failed_streams": (0, 1000000, "streams"),
     "max_refused_streams": (0, 1000000, "streams"),
     "stream_median_seconds": (1, 3600, "seconds"),
+    "text_seconds": (0.1, 600, "seconds"),
     "stream_sigma": (0.1, 3, "(no unit)"),
     "abort_failed_percent": (1, 100, "percent"),
     "abort_latency_ms": (1, 600000, "milliseconds"),
@@ -53,7 +54,7 @@ def endpoint_arguments() -> dict:
 
 def option_problems(options: dict) -> list[str]:
     """Return one sentence for each option that cannot be used."""
-    problems = load_problems(options)
+    problems = load_problems(options) + text_problems(options)
     for name, (least, most, unit) in RANGES.items():
         if options.get(name) is not None and not least <= options[name] <= most:
             problems.append(f"{name} is {options[name]:g}; it must be from {least} to {most} {unit}")
@@ -78,6 +79,16 @@ def option_problems(options: dict) -> list[str]:
             "for example [1, 3, 1]"
         )
     return problems
+
+
+def text_problems(options: dict) -> list[str]:
+    """Return what is wrong with the texts of synthesis or translation, or with options that those do not have."""
+    texts = options.get("texts")
+    if options.get("speech", "asr") == "asr":
+        return ["texts is for speech tts or nmt; recognition needs audio"] if texts else []
+    if texts is not None and not (texts and all(str(text).strip() for text in texts)):
+        return ["texts has an empty entry, or none; give sentences, or leave it out"]
+    return []
 
 
 def load_problems(options: dict) -> list[str]:

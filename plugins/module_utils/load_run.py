@@ -35,6 +35,12 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     recognition_config,
     run_stream,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.load_texts import (
+    ASR,
+    Texts,
+    run_texts,
+    texts_of_length,
+)
 
 TICK_SECONDS = 0.1
 WINDOW_SECONDS = 1.0
@@ -47,7 +53,8 @@ class Plan:
 
     Lengths are in seconds of audio, *stream_seconds* is the longest; see `Lengths` for the rest. *host* is the name
     that the load balancer's route answers to, where it is not that of the endpoint. *stream_limit* is a pod's
-    calibrated capacity, *label* the name of this test among others.
+    calibrated capacity, *label* the name of this test among others. With *speech* tts or nmt a stream is a caller who
+    gives a text every *text_seconds*, and its chunks are the texts.
     """
 
     endpoint: str
@@ -70,6 +77,8 @@ class Plan:
     label: str = ""
     stream_limit: int | None = None
     tls: Tls | None = None
+    speech: str = ASR
+    text_seconds: float = 3.0
 
     @property
     def schedule(self) -> Schedule:
@@ -130,13 +139,13 @@ class LoadTest:
     def __init__(
         self,
         plan: Plan,
-        audio: Audio,
+        material: Audio | Texts,
         recorder: Recorder,
         sample: Callable[[], list[dict]] | None,
         guard: Callable[[dict], str] = lambda window: "",
     ):
         self.plan = plan
-        self.audio = audio
+        self.material = material
         self.recorder = recorder
         self.sample = sample
         self.guard = guard
@@ -171,7 +180,6 @@ class LoadTest:
                 loop.add_signal_handler(number, self.stop, f"interrupted by {signal.Signals(number).name}")
         self._zero = loop.time()
         self._clock = loop.time
-        self._config = recognition_config(self.audio.rate, self.plan.language_code)
         self._write_start()
         watcher = self._start(self._watch())
         try:
@@ -206,11 +214,7 @@ class LoadTest:
             0.0,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             plan=asdict(self.plan),
-            audio={
-                "files": len(self.audio.clips),
-                "seconds": round(self.audio.seconds, 1),
-                "samples_per_second": self.audio.rate,
-            },
+            audio=material_figures(self.material),
         )
 
     async def _keep_level(self, keep_going: Callable[[], bool]) -> None:
@@ -269,13 +273,24 @@ class LoadTest:
     async def _stream(self, slot: Slot, number: int, delay: float, length: float) -> None:
         plan = self.plan
         start = self._clock() + delay
-        samples = stream_samples(self.audio, number, length)
-        chunks = cut_chunks(samples, self.audio.rate, plan.chunk_duration_ms)
-        seconds = len(samples) / 2 / self.audio.rate
-        chunk_seconds = plan.chunk_duration_ms / 1000
-        measure = StreamMeasure(len(chunks), chunk_seconds, seconds, plan.objective_ms, self.window)
-        timeout = delay + seconds + plan.stream_grace_seconds
-        outcome = await run_stream(plan.endpoint, self._config, chunks, start, timeout, measure, plan.host, plan.tls)
+        way = (plan.host, plan.tls)
+        if isinstance(self.material, Texts):
+            count = texts_of_length(length, plan.text_seconds)
+            seconds = count * plan.text_seconds
+            measure = StreamMeasure(count, plan.text_seconds, seconds, plan.objective_ms, self.window)
+            lines = self.material.of_stream(number, count)
+            grace = plan.text_seconds + plan.stream_grace_seconds
+            outcome = await run_texts(plan.endpoint, self.material, lines, start, grace, measure, *way)
+        else:
+            audio = self.material
+            samples = stream_samples(audio, number, length)
+            chunks = cut_chunks(samples, audio.rate, plan.chunk_duration_ms)
+            seconds, count = len(samples) / 2 / audio.rate, len(chunks)
+            chunk_seconds = plan.chunk_duration_ms / 1000
+            measure = StreamMeasure(count, chunk_seconds, seconds, plan.objective_ms, self.window)
+            timeout = delay + seconds + plan.stream_grace_seconds
+            config = recognition_config(audio.rate, plan.language_code)
+            outcome = await run_stream(plan.endpoint, config, chunks, start, timeout, measure, *way)
         now = self._now()
         slot.free = True
         slot.failures = slot.failures + 1 if outcome.state in (FAILED, REFUSED) else 0
@@ -291,7 +306,7 @@ class LoadTest:
             code=outcome.code,
             details=outcome.details,
             pod=outcome.pod,
-            chunks=len(chunks),
+            chunks=count,
             sent=len(measure.sent_at),
             answered=measure.answered,
             late=measure.late,
@@ -345,6 +360,17 @@ class LoadTest:
                     self.at_rest = asked >= self.profile_end and is_at_rest(record)
             turn += 1
             await asyncio.sleep(max(0.0, self._zero + turn * self.plan.sample_seconds - self._clock()))
+
+
+def material_figures(material: Audio | Texts) -> dict:
+    """What the streams are made of, for the report."""
+    if isinstance(material, Texts):
+        return {"texts": len(material.lines)}
+    return {
+        "files": len(material.clips),
+        "seconds": round(material.seconds, 1),
+        "samples_per_second": material.rate,
+    }
 
 
 def _safely(sample: Callable[[], list[dict]]) -> list[dict]:

@@ -23,6 +23,7 @@ PERCENTILES = (50, 90, 95, 99)
 # About so many points has each curve in the summary.
 SERIES_POINTS = 240
 SETTINGS = (
+    "speech",
     "chunk_duration_ms",
     "stream_seconds",
     "stream_distribution",
@@ -467,10 +468,17 @@ def notes(summary: dict, plan: dict, records: list[dict]) -> list[str]:
     """Say what a reader must know before trusting the figures."""
     found = []
     lag, chunk = summary["pacing_lag_ms"]["p99"], plan["chunk_duration_ms"]
+    if plan.get("speech", "asr") != "asr":
+        first = "its first audio" if plan["speech"] == "tts" else "its translation"
+        chunk = plan["text_seconds"] * 1000
+        found.append(
+            f"A stream is a caller who gives a text every {plan['text_seconds']:g} s, a chunk is a text, and its "
+            f"latency the time to {first}."
+        )
     if lag is not None and lag > chunk / 4:
         found.append(
             f"The sender itself ran late: 1 % of the chunks left more than {lag:g} ms after they were due "
-            f"(a chunk is {chunk} ms). The load was less even than planned; run it where more CPU is free."
+            f"(a chunk is {chunk:g} ms). The load was less even than planned; run it where more CPU is free."
         )
     if summary["streams"]["opened"] >= plan["max_streams"]:
         found.append(f"The limit of {plan['max_streams']} streams (max_streams) was reached.")

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: speech_load_test
-short_description: Loads a speech service with real-time audio streams and reports how it scaled
+short_description: Loads a speech service with real-time streams and reports how it scaled
 version_added: 0.1.0
 description:
   - Opens recognition streams with NVIDIA's Python client, each over a connection of its own, and sends audio at the
-    pace of real speech. The number of streams follows a profile or a trace; a stream that ends is replaced by a new
-    one, but for a trace of single calls.
+    pace of real speech. With O(speech=tts) and O(speech=nmt) a stream is a caller who has a text read aloud or
+    translated every O(text_seconds), and what is said of chunks holds for texts.
+  - The number of streams follows a profile or a trace; a stream that ends is replaced by a new one, but for a trace of
+    single calls.
   - Meanwhile it watches the service's HorizontalPodAutoscaler, Deployment, pods and events, and the streams of each
     pod; after the load it goes on watching until the service is back at its smallest size.
   - It changes nothing. With a ceiling of streams and the O(abort_failed_percent) and O(abort_latency_ms) options it is
@@ -42,9 +44,36 @@ options:
     description:
       - Wav files, or folders of them. 16-bit mono PCM, all with the same sample rate.
       - They are joined end to end until a stream has its length.
+      - Needed with O(speech=asr), and without effect else.
     type: list
     elements: path
-    required: true
+  speech:
+    description: What the service does, recognition (V(asr)), synthesis (V(tts)) or translation (V(nmt)).
+    type: str
+    choices: [asr, tts, nmt]
+    default: asr
+    version_added: 1.0.0
+  texts:
+    description: What is read aloud or translated, one sentence each; a few English ones where left out.
+    type: list
+    elements: str
+    version_added: 1.0.0
+  text_seconds:
+    description:
+      - A caller of synthesis or translation gives a text so often. The latency of a text is the time to its first
+        audio, or to its translation.
+    type: float
+    default: 3
+    version_added: 1.0.0
+  voice:
+    description: Voice of a synthesis; the server's first one where left out.
+    type: str
+    version_added: 1.0.0
+  target_language_code:
+    description: Language that is translated into; O(language_code) is the texts' own.
+    type: str
+    default: de-DE
+    version_added: 1.0.0
   route_host:
     description: Name that the load balancer's route answers to, where it is not that of O(endpoint).
     type: str
@@ -227,6 +256,16 @@ EXAMPLES = r"""
     expect_replicas: [1, 3, 1]
     report_folder: build/report
 
+- name: Thirty callers who are read to
+  speechops.riva.speech_load_test:
+    kubeconfig: /etc/kubernetes/admin.conf
+    name: riva-tts
+    route_host: tts.example.com
+    speech: tts
+    profile:
+      - {streams: 30, duration: 120, ramp: 30}
+    report_folder: build/report-tts
+
 - name: The calls of an hour, as they were, against a service in use
   speechops.riva.speech_load_test:
     kubeconfig: /etc/kubernetes/admin.conf
@@ -300,6 +339,13 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     tls_of,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import console_table, verdict
+from ansible_collections.speechops.riva.plugins.module_utils.load_texts import (
+    ASR,
+    SPEECH,
+    TEXTS,
+    Texts,
+    ask_text_server,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.report_compare import (
     COMPARISON,
     SummaryError,
@@ -329,7 +375,12 @@ def main() -> None:
             "namespace": {"type": "str", "default": "riva"},
             "endpoint": {"type": "str"},
             "balancer_port": {"type": "str", "default": "riva-grpc"},
-            "audio": {"type": "list", "elements": "path", "required": True},
+            "audio": {"type": "list", "elements": "path"},
+            "speech": {"type": "str", "choices": list(SPEECH), "default": ASR},
+            "texts": {"type": "list", "elements": "str"},
+            "text_seconds": {"type": "float", "default": 3},
+            "voice": {"type": "str"},
+            "target_language_code": {"type": "str", "default": "de-DE"},
             "route_host": {"type": "str"},
             "watch_cluster": {"type": "bool", "default": True},
             "prometheus_namespace": {"type": "str", "default": "monitoring"},
@@ -366,6 +417,7 @@ def main() -> None:
             "report_folder": {"type": "path", "required": True},
             "stop_with_process": {"type": "int"},
         },
+        required_if=[("speech", ASR, ["audio"])],
         supports_check_mode=True,
     )
     check_libraries(module)
@@ -402,7 +454,7 @@ def check_input(module: AnsibleModule):
     except SummaryError as error:
         problems.append(f"compare_with: {error}")
     try:
-        audio = read_audio(module.params["audio"])
+        audio = read_audio(module.params["audio"]) if module.params["speech"] == ASR else texts_of(module.params)
     except AudioError as error:
         problems.append(f"audio: {error}")
     folder = module.params["report_folder"]
@@ -416,6 +468,16 @@ def check_input(module: AnsibleModule):
         hint = "In playbooks/load_test.yml these options are the variables load_test_<option>."
         module.fail_json(msg="\n".join(["wrong input:", *lines, hint]))
     return audio, trace, others
+
+
+def texts_of(params: dict) -> Texts:
+    return Texts(
+        tuple(params["texts"] or TEXTS),
+        params["speech"],
+        params["language_code"],
+        params["target_language_code"],
+        params["voice"] or "",
+    )
 
 
 def open_trace(path: str | None) -> dict | None:
@@ -458,10 +520,12 @@ def check_cluster(module: AnsibleModule):
 
 
 def check_endpoint(module: AnsibleModule, endpoint: str) -> None:
+    speech, way = module.params["speech"], (module.params["route_host"] or "", tls_of(module.params))
     try:
-        asyncio.run(
-            ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, module.params["route_host"] or "", tls_of(module.params))
-        )
+        if speech == ASR:
+            asyncio.run(ask_server(endpoint, SECONDS_FOR_FIRST_ANSWER, *way))
+        else:
+            asyncio.run(ask_text_server(endpoint, SECONDS_FOR_FIRST_ANSWER, speech, *way))
     except EndpointSilent as error:
         module.fail_json(
             msg=f"no speech service answers at {endpoint}: {error}; check that a pod of "
@@ -496,6 +560,8 @@ def run(module: AnsibleModule, audio, trace, others, sample, endpoint: str) -> N
                 "max_streams",
                 "language_code",
                 "stream_limit",
+                "speech",
+                "text_seconds",
             )
         },
     )

@@ -89,3 +89,20 @@ def test_options_that_do_not_go_together(changed, said):
 )
 def test_options_that_go_together(changed):
     assert option_problems({**GOOD, **changed}) == []
+
+
+@pytest.mark.parametrize(
+    ("speech", "texts", "words"),
+    [
+        ("asr", None, ""),
+        ("asr", ["one"], "recognition needs audio"),
+        ("tts", None, ""),
+        ("tts", ["one"], ""),
+        ("nmt", [], "has an empty entry, or none"),
+        ("nmt", ["one", " "], "has an empty entry, or none"),
+    ],
+)
+def test_texts_are_for_synthesis_and_translation(speech, texts, words):
+    problems = option_problems({**GOOD, "speech": speech, "texts": texts})
+    assert len(problems) == (1 if words else 0)
+    assert words in "".join(problems)
