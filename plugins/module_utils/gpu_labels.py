@@ -27,6 +27,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.findings import (
 
 PREFIX = "nvidia.com/"
 RESOURCE = "nvidia.com/gpu"
+# DeviceClasses of NVIDIA's DRA driver, and the type that their devices carry.
+DEVICE_CLASSES = {"gpu.nvidia.com": "gpu", "mig.nvidia.com": "mig"}
 SHARED_SUFFIX = "-SHARED"
 INVALID_SUFFIX = "-MIG-INVALID"
 FAMILIES = ("volta", "turing", "ampere", "ada-lovelace", "hopper", "blackwell", "rubin")
@@ -388,7 +390,8 @@ def requirement_errors(wanted: Requirement) -> list[str]:
             errors.append(f"{option} is {value!r}; expected a version in quotes, for example '8.0'")
     if not 0 <= wanted.memory_tolerance < 1:
         errors.append(f"memory_tolerance is {wanted.memory_tolerance}; expected 0 or more and below 1")
-    if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", wanted.resource):
+    known = wanted.resource in DEVICE_CLASSES
+    if not known and not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", wanted.resource):
         errors.append(f"resource is {wanted.resource!r}; expected a name such as {RESOURCE}")
     for profile in wanted.mig_profiles:
         if not re.fullmatch(r"\d+g\.\d+gb(\.me|\.all)?", profile):
@@ -412,6 +415,12 @@ def without_labels(node: Node) -> str | None:
     if nfd:
         return "has no NVIDIA device that NFD can see"
     return "has no GPU labels and no NFD labels (no GPU, or Node Feature Discovery does not run there)"
+
+
+def without_slices(wanted: Requirement) -> str:
+    """Why a node without a device offers none, where GPUs are handed out by ResourceClaim."""
+    missing = "no such GPU, or NVIDIA's DRA driver is not there"
+    return f"has no device of class {wanted.resource} in a ResourceSlice ({missing})"
 
 
 def sees_gpu(node: Node) -> bool:
@@ -440,8 +449,8 @@ def promised(gpus: Gpus, resource: str, labels: Mapping) -> int | None:
 def reasons_against(node: Node, wanted: Requirement) -> list[str]:
     """Why a node does not meet the requirement; empty if it does."""
     gpus = node.gpus
-    absent = without_labels(node)
     amount = offered(node.allocatable, wanted.resource)
+    absent = without_slices(wanted) if wanted.resource in DEVICE_CLASSES else without_labels(node)
     if absent and not amount:
         return [absent]
     reasons = []
@@ -868,6 +877,10 @@ def node_remedy(verdict: Verdict) -> str:
     name = verdict.node.name
     reason = verdict.reasons[0] if verdict.reasons else ""
     for text, remedy in (
+        (
+            "ResourceSlice",
+            f"kubectl get resourceslices -o yaml --field-selector spec.nodeName={name}: does the driver run there?",
+        ),
         ("not Ready", f"kubectl describe node {name}; journalctl -u kubelet there"),
         ("cordoned", f"kubectl uncordon {name}"),
         ("taint", "give the toleration to the service and to `tolerations`, or remove the taint"),

@@ -124,6 +124,16 @@ options:
     description: Name of the resource to count, for example V(nvidia.com/gpu.shared) or V(nvidia.com/mig-1g.10gb).
     type: str
     default: nvidia.com/gpu
+  device_class:
+    description:
+      - DeviceClass of NVIDIA's DRA driver from which pods get their GPUs by ResourceClaim (Kubernetes 1.34 or newer).
+      - With it the nodes' ResourceSlices are read in place of labels and O(resource), and free GPUs are those that no
+        ResourceClaim holds. O(count_as_free) then selects claims by their namespace and labels.
+      - A slice says neither how a GPU is shared nor what its MIG layout is; with V(mig.nvidia.com) each device is a
+        MIG slice.
+    type: str
+    choices: [gpu.nvidia.com, mig.nvidia.com]
+    version_added: 1.0.0
   node_selector:
     description: Labels that a node has to carry to be looked at, as in a pod.
     type: dict
@@ -163,6 +173,13 @@ EXAMPLES = r"""
     kubeconfig: /etc/riva/admin.kubeconfig
     expected_hardware:
       gpu-1: "{{ hostvars['gpu-1'].hardware.labels }}"
+
+- name: Four GPUs of compute capability 8.0 can be claimed
+  speechops.riva.validate_gpu_nodes:
+    kubeconfig: /etc/riva/admin.kubeconfig
+    device_class: gpu.nvidia.com
+    min_compute_capability: "8.0"
+    min_free_gpus: 4
 
 - name: The device plugin has come up within ten minutes
   speechops.riva.validate_gpu_nodes:
@@ -307,7 +324,7 @@ from collections import Counter
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, gpu_slices
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 
 MOST_NODES = 100
@@ -351,6 +368,7 @@ def own_arguments():
         "sharing": {"type": "str", "default": "any", "choices": ["any", "none", "time-slicing", "mps"]},
         "max_sharing_factor": {"type": "int"},
         "resource": {"type": "str", "default": gpu_labels.RESOURCE},
+        "device_class": {"type": "str", "choices": list(gpu_labels.DEVICE_CLASSES)},
         "node_selector": {"type": "dict", "default": {}},
         "tolerations": {"type": "list", "elements": "dict", "default": []},
     }
@@ -359,6 +377,7 @@ def own_arguments():
 def requirement(params):
     names = gpu_labels.Requirement.__dataclass_fields__
     values = {name: params[name] for name in names}
+    values["resource"] = params["device_class"] or params["resource"]
     return gpu_labels.Requirement(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     )
@@ -387,16 +406,28 @@ def read_pods(cluster, resource, own):
     return used, discovered
 
 
+def read_devices(cluster, nodes, params, wanted):
+    """(the nodes with what their ResourceSlices say, GPUs that claims hold on each), for a DeviceClass."""
+    slices = [one for one in cluster.list_all(f"{gpu_slices.API}/resourceslices", gpu_slices.project_slice) if one]
+    held = None
+    if wanted.asks_for_free:
+        project = partial(gpu_slices.project_claim, own=params["count_as_free"])
+        held = gpu_slices.held_by_node(cluster.list_all(f"{gpu_slices.API}/resourceclaims", project), slices)
+    return gpu_slices.with_slices(nodes, slices, params["device_class"]), held
+
+
 def examine(cluster, params, wanted):
     selector = ",".join(f"{key}={value}" for key, value in params["node_selector"].items())
     query = {"labelSelector": selector} if selector else {}
     project = partial(gpu_labels.project_node, known={})
     nodes = cluster.list_all("/api/v1/nodes", project, query, fields=gpu_labels.node_fields())
     used = discovered = None
-    if wanted.asks_for_free or params["check_discovery"]:
+    if params["device_class"]:
+        nodes, used = read_devices(cluster, nodes, params, wanted)
+    elif wanted.asks_for_free or params["check_discovery"]:
         used, discovered = read_pods(cluster, wanted.resource, params["count_as_free"])
     used = used if wanted.asks_for_free else None
-    discovered = discovered if params["check_discovery"] else None
+    discovered = discovered if params["check_discovery"] and not params["device_class"] else None
     verdicts = gpu_labels.judge_all(nodes, wanted, used)
     matching = [verdict for verdict in verdicts if verdict.matches]
     shown = [verdict for verdict in verdicts if verdict.matches or gpu_labels.sees_gpu(verdict.node)]
