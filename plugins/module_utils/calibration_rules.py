@@ -39,6 +39,8 @@ MOST_UTILISATION = 0.95
 PLANNED_OF_CAPACITY = 0.97
 LEAST_QUEUE_TARGET_MS = 1.0
 SERVER_CONTAINER = "riva"
+# Fills the model store; a shorter run of it found the models there.
+FETCH_CONTAINER, FETCHED_SECONDS = "riva-model-init", 5
 
 QUEUE_SERIES, SUCCESS_SERIES = "nv_inference_queue_duration_us", "nv_inference_request_success"
 SERIES_LINE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)")
@@ -302,7 +304,11 @@ def replicas_for(peak: int, base: int, planned: int, spare: float) -> tuple[int,
 
 
 def entry_of(
-    levels: Sequence[Level], capacity: Capacity, objective: Objective, model_load_seconds: float | None
+    levels: Sequence[Level],
+    capacity: Capacity,
+    objective: Objective,
+    model_load_seconds: float | None,
+    cold_start_seconds: float | None = None,
 ) -> dict:
     """Return the entry of `riva_calibration` that follows from the measurement."""
     entry: dict = {
@@ -314,6 +320,8 @@ def entry_of(
     }
     if model_load_seconds is not None:
         entry["model_load_seconds"] = model_load_seconds
+    if cold_start_seconds is not None:
+        entry["cold_start_seconds"] = cold_start_seconds
     return entry
 
 
@@ -331,7 +339,7 @@ def settled_entry(old: Mapping | None, new: Mapping, capacity: Capacity) -> dict
 
     Two measurements of one pod differ by a stream or two; that is no reason to change a cluster.
     """
-    measured = ("stream_limit", "planned_streams", "queue_time_target_ms", "model_load_seconds")
+    measured = ("stream_limit", "planned_streams", "queue_time_target_ms", "model_load_seconds", "cold_start_seconds")
     if not old or not isinstance(old.get("stream_limit"), int):
         return dict(new)
     same_question = all(old.get(key) == new.get(key) for key in ("latency_objective_ms", "longest_stream_seconds"))
@@ -339,7 +347,8 @@ def settled_entry(old: Mapping | None, new: Mapping, capacity: Capacity) -> dict
     low = min(capacity.low or capacity.streams, new["stream_limit"] - near)
     high = max(min(capacity.high, math.ceil(1.1 * new["stream_limit"])), new["stream_limit"] + near)
     if not same_question or not low <= old["stream_limit"] <= high:
-        return dict(new)
+        # A store that is filled by now says nothing of one that is not.
+        return {**{key: old[key] for key in ("cold_start_seconds",) if key in old}, **new}
     kept = {key: old[key] for key in measured if key in old}
     entry = {**new, **kept}
     # A much slower or faster start of the models is news, though the pod carries as much as before.
@@ -386,6 +395,7 @@ def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[
 def model_load(pod: Mapping) -> dict | None:
     """Return how many seconds a pod took: *start_s* until its server ran, *load_s* from there until it was ready.
 
+    *fetch_s* is what of *start_s* went into fetching models, where an init container did that and it took its time.
     None where it can't be told: the pod is not ready, or its server began anew.
     """
     status = pod.get("status") or {}
@@ -398,7 +408,27 @@ def model_load(pod: Mapping) -> dict | None:
     if ready.get("status") != "True" or not started or not created or server.get("restartCount"):
         return None
     load = seconds_since(started, ready.get("lastTransitionTime"))
-    return None if load is None else {"start_s": seconds_since(created, started), "load_s": max(1.0, load)}
+    if load is None:
+        return None
+    found = {"start_s": seconds_since(created, started), "load_s": max(1.0, load)}
+    fetch = fetch_seconds(status.get("initContainerStatuses") or [])
+    return {**found, "fetch_s": fetch} if fetch else found
+
+
+def cold_start_seconds(load: Mapping | None) -> float | None:
+    """From a pod's start to Ready where the models were fetched first; None where they were there."""
+    return load["fetch_s"] + load["load_s"] if load and load.get("fetch_s") else None
+
+
+def fetch_seconds(containers: Sequence[Mapping]) -> float | None:
+    """How long the init container took that fills the store; None where it found it filled, or there is none."""
+    for container in containers:
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if container.get("name") != FETCH_CONTAINER or not ended.get("startedAt") or not ended.get("finishedAt"):
+            continue
+        seconds = seconds_since(ended["startedAt"], ended["finishedAt"])
+        return seconds if seconds is not None and seconds >= FETCHED_SECONDS else None
+    return None
 
 
 def problems(params: Mapping) -> list[str]:

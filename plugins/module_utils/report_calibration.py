@@ -93,6 +93,7 @@ def figures(result: dict) -> list[tuple[str, str, str]]:
         ("Longest stream (s)", "objective.longest_stream"),
         ("Models load (s)", "model_load.load_s"),
         ("From the pod to its server (s)", "model_load.start_s"),
+        ("Models fetched (s)", "model_load.fetch_s"),
         ("Fewest replicas", "entry.min_replicas"),
         ("Most replicas", "entry.max_replicas"),
     ]

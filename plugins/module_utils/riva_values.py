@@ -67,6 +67,20 @@ def engine_values(service, settings):
     }
 
 
+def cache_filled(service, settings):
+    """Whether a pod that the autoscaler adds finds its models, wherever it comes up.
+
+    A claim is the same for all pods. A folder of the node is filled by the pre-seed Jobs or, where nothing fetches,
+    was filled by hand; else a node that never had a pod has an empty one. An emptyDir always begins empty.
+    """
+    kind = (settings.get("model_store") or {}).get("type", "hostPath")
+    if kind != "hostPath":
+        return kind == "pvc"
+    if engine_of(service, settings) == "nim":
+        return bool((settings.get("nim") or {}).get("offline"))
+    return bool(settings.get("pre_seed_nodes")) or not service.get("models")
+
+
 def autoscaler_values(settings):
     """The part of `autoscaling` that says who scales."""
     if settings.get("autoscaler", "hpa") == "hpa":
@@ -84,7 +98,8 @@ def autoscaler_values(settings):
 
 def chart_values(service, settings, extra=None):
     """Values of one speech service: the role's settings, over them the service's own, over them free values."""
-    scaling = scaling_plan.chart_values(scaling_plan.plan(service, settings.get("calibration"), settings))
+    reckoned = {**settings, "cache_filled": cache_filled(service, settings)}
+    scaling = scaling_plan.chart_values(scaling_plan.plan(service, settings.get("calibration"), reckoned))
     scaling["autoscaling"] = {**autoscaler_values(settings), **scaling["autoscaling"]}
     values = {
         **engine_values(service, settings),

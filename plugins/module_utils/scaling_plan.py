@@ -53,6 +53,7 @@ CALIBRATION = {
     "queue_time_target_ms": float,
     "latency_objective_ms": int,
     "model_load_seconds": float,
+    "cold_start_seconds": float,
     "longest_stream_seconds": int,
     "min_replicas": int,
     "max_replicas": int,
@@ -153,6 +154,16 @@ def measured_load(service, calibration):
     return settled(service, calibration, {}).get("model_load_seconds")
 
 
+def start_seconds(found, settings):
+    """Seconds from a pod's start to Ready that scaling has to reckon with; 0 where nobody measured.
+
+    found: `model_load_seconds`, with the models in the store, and `cold_start_seconds`, with an empty one. Which of
+    them a new pod meets, `cache_filled` of the settings says.
+    """
+    warm, cold = (float(found.get(key) or 0) for key in ("model_load_seconds", "cold_start_seconds"))
+    return warm if settings.get("cache_filled", True) else max(warm, cold)
+
+
 def plan(service, calibration, settings):
     """The Plan of one item of riva_services."""
     settings = {**SETTINGS, **settings}
@@ -171,7 +182,7 @@ def plan(service, calibration, settings):
     planned = None if article else found.get("planned_streams")
     if planned is None and limit:
         planned = max(1, math.floor(limit * PLANNED_SHARE_OF_LIMIT))
-    load = float(found.get("model_load_seconds") or 0)
+    load = start_seconds(found, settings)
     interval = float(settings["scrape_interval"])
     spare = found.get("spare_pods", SPARE_PODS.get(found["scaling_preset"], 0))
     return Plan(

@@ -395,7 +395,9 @@ def measure(module: AnsibleModule, audio) -> dict:
         "model_load": load,
         "queue_seen": any(level.queue_ms is not None for level in levels) if params["release"] else None,
         "pacing_lag_p99_ms": percentile(sorted(run.lags), 99) if run.lags else None,
-        "measured": rules.entry_of(levels, capacity, objective, load and load["load_s"]),
+        "measured": rules.entry_of(
+            levels, capacity, objective, load and load["load_s"], rules.cold_start_seconds(load)
+        ),
         "levels": [level.to_dict() for level in levels],
     }
 

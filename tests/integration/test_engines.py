@@ -80,7 +80,7 @@ def nodes(lab, **options) -> dict:
 def test_gpus_come_from_a_resource_claim(claimed, tmp_path):
     """Nodes are judged by their slices; the scheduler meets the chart's claim, and what it holds is not free."""
     seen = nodes(claimed, min_compute_capability="8.0", min_free_gpus=2)
-    assert (seen["status"], seen["gpus"], seen["free_gpus"]) == ("ok", 2, 2), seen["table"]
+    assert (seen["ok"], seen["gpus"], seen["free_gpus"]) == (True, 2, 2), seen["table"]
     by_name = {node["name"]: node for node in seen["nodes"]}
     assert by_name[f"{claimed.name}-gpu-2"]["product"] == "NVIDIA-A100-PCIE-40GB"
     assert nodes(claimed, min_gpus=3)["gpus"] == 3

@@ -15,9 +15,11 @@ from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules i
     Objective,
     blocks_of,
     capacity_of,
+    cold_start_seconds,
     counters,
     entry_of,
     judge,
+    model_load,
     next_level,
     planned_streams,
     queue_target,
@@ -235,6 +237,8 @@ def test_the_entry():
     capacity = capacity_of(LEVELS, 100)
     assert entry_of(LEVELS, capacity, OBJECTIVE, 12.0) == ENTRY
     assert "model_load_seconds" not in entry_of(LEVELS, capacity, OBJECTIVE, None)
+    assert "cold_start_seconds" not in entry_of(LEVELS, capacity, OBJECTIVE, 12.0)
+    assert entry_of(LEVELS, capacity, OBJECTIVE, 12.0, 95.0)["cold_start_seconds"] == 95.0
     assert with_replicas(ENTRY, 100, 0, 1.75) == {**ENTRY, "min_replicas": 1, "max_replicas": 7}
     assert with_replicas({**ENTRY, "max_replicas": 9}, None, 0, 1.75) == ENTRY
 
@@ -362,3 +366,21 @@ def test_a_tight_objective_ends_it_before_saturation():
     _, tight = calibrated(pod, Objective(70, 1.0, 600))
     _, wide = calibrated(SimulatedPod(config(20, 5)), Objective(500, 1.0, 600))
     assert 0 < tight.streams < 0.8 * wide.streams
+
+
+@pytest.mark.parametrize(("fetch", "cold"), [(90, 102.0), (1, None), (None, None)])
+def test_a_start_with_an_empty_store_is_told_apart(fetch, cold):
+    init = {"name": "riva-model-init", "state": {"terminated": {"startedAt": "2026-11-20T10:00:02Z"}}}
+    if fetch is not None:
+        minute, second = divmod(2 + fetch, 60)
+        init["state"]["terminated"]["finishedAt"] = f"2026-11-20T10:{minute:02d}:{second:02d}Z"
+    pod = {
+        "metadata": {"creationTimestamp": "2026-11-20T10:00:00Z"},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-20T10:03:12Z"}],
+            "initContainerStatuses": [init],
+            "containerStatuses": [{"name": "riva", "state": {"running": {"startedAt": "2026-11-20T10:03:00Z"}}}],
+        },
+    }
+    assert cold_start_seconds(model_load(pod)) == cold
+    assert cold_start_seconds(None) is None

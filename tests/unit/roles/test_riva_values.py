@@ -103,3 +103,34 @@ TYPES = [("True", True), ("False", False), ("12", 12), ("v1", "v1"), ("1.5", "1.
 @pytest.mark.parametrize(("given", "wanted"), TYPES)
 def test_plain_types(given, wanted):
     assert riva_values.plain_types({"a": [given]}) == {"a": [wanted]}
+
+
+FETCHES = {"models": ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]}
+
+
+@pytest.mark.parametrize(
+    ("service", "settings", "filled"),
+    [
+        (FETCHES, {"model_store": {"type": "hostPath"}}, False),
+        (FETCHES, {"model_store": {"type": "hostPath"}, "pre_seed_nodes": ["gpu-1"]}, True),
+        (FETCHES, {"model_store": {"type": "pvc"}}, True),
+        (FETCHES, {"model_store": {"type": "emptyDir"}}, False),
+        ({}, {"model_store": {"type": "hostPath"}}, True),
+        ({"engine": "nim"}, {"model_store": {"type": "hostPath"}, "nim": {}}, False),
+        ({"engine": "nim"}, {"model_store": {"type": "hostPath"}, "nim": {"offline": True}}, True),
+    ],
+)
+def test_whether_a_new_pod_finds_its_models(service, settings, filled):
+    assert riva_values.cache_filled(service, settings) is filled
+
+
+def test_scaling_reckons_with_the_start_that_a_new_pod_has():
+    """The measured start-up of the cache's state is what the demand looks ahead, and the patience before pods go."""
+    service = {"name": "a", **FETCHES, "stream_limit": 20, "model_load_seconds": 12, "cold_start_seconds": 300}
+    stores = {"model_store": {"type": "hostPath"}}
+    found = {}
+    for state, more in (("cold", {}), ("seeded", {"pre_seed_nodes": ["gpu-1"]})):
+        scaling = riva_values.chart_values(service, {**SETTINGS, **stores, **more})["autoscaling"]
+        down = scaling["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
+        found[state] = (scaling["demand"]["horizonSeconds"], down)
+    assert found == {"cold": (319, 1200), "seeded": (31, 120)}

@@ -1,0 +1,108 @@
+"""Another engine, another autoscaler, on a service that people talk to: no stream is lost, and the pods stay.
+
+    USE_LAB=X pytest tests/long/test_switching.py
+
+The lab needs four GPU nodes (`lab up --gpu-nodes 4`), since half of its GPUs are too old for a NIM, and KEDA's images
+(`lab add keda`). It ends as it began: engine sdk, autoscaler hpa.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.integration.running_lab import eventually
+from tests.integration.validators import until, validate
+from tests.integration.way_in import HELM, Traffic, address_of, lost, run
+
+PARTS = ("--tags", "prometheus_adapter,keda,traefik,riva")
+
+
+def engine(lab) -> str:
+    pod = lab.get("deployment", "riva-asr", "-n", "riva")["spec"]["template"]["spec"]
+    return next(entry["image"] for entry in pod["containers"] if entry["name"] == "riva")
+
+
+def owner(lab) -> str:
+    return lab.get("apiservice", "v1beta1.external.metrics.k8s.io")["spec"]["service"]["namespace"]
+
+
+def scaler(lab) -> str:
+    owners = lab.get("hpa", "riva-asr", "-n", "riva")["metadata"].get("ownerReferences") or [{"kind": "nobody"}]
+    return owners[0]["kind"]
+
+
+def switch(lab, *options: str, before=lambda: None) -> list[str]:
+    """What was lost of the streams that ran while site.yml did, with these options."""
+    traffic = Traffic(address_of(lab), "", streams=6, seconds=15, connections=6)
+
+    async def work(_traffic) -> None:
+        await asyncio.sleep(10)
+        await asyncio.to_thread(before)
+        done = await asyncio.to_thread(lab.play, "site.yml", *options, *PARTS)
+        assert "failed=0" in done.stdout
+        await asyncio.sleep(20)
+
+    outcomes = asyncio.run(traffic.during(work))
+    print(json.dumps({"options": options, "streams": len(outcomes), "lost": lost(outcomes)}))
+    return lost(outcomes)
+
+
+def whole(lab) -> str:
+    def look() -> dict:
+        return validate("validate_custom_metric", lab, namespace="riva", hpa="riva-asr")
+
+    seen = until(look, lambda result: result["status"] == "ok", 180)
+    assert seen["status"] == "ok", seen["table"]
+    return seen["table"]
+
+
+@pytest.fixture(scope="module")
+def ready(installed):
+    if len(installed.get("nodes", "-l", "nvidia.com/gpu.compute.major=8")["items"]) < 2:
+        pytest.skip("the lab has too few GPUs that a NIM runs on: lab up --gpu-nodes 4")
+    installed.command("add", "keda", timeout=7200)
+    return installed
+
+
+def test_from_the_hpa_to_keda(ready):
+    assert switch(ready, "-e", "riva_autoscaler=keda") == []
+    assert (owner(ready), scaler(ready)) == ("keda", "ScaledObject")
+    assert "made by KEDA" in whole(ready)
+
+
+def test_from_sdk_to_nim(ready):
+    assert switch(ready, "-e", "riva_autoscaler=keda", "-e", "riva_engine=nim") == []
+    assert engine(ready) == "nvcr.io/nim/nvidia/parakeet-1-1b-ctc-en-us:1.4.0"
+    pods = ready.get("pods", "-n", "riva", "-l", "app.kubernetes.io/instance=riva-asr")["items"]
+    running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    labels = {
+        ready.get("node", pod["spec"]["nodeName"])["metadata"]["labels"]["nvidia.com/gpu.product"] for pod in running
+    }
+    assert labels == {"NVIDIA-A100-PCIE-40GB"}
+    whole(ready)
+
+
+def test_from_keda_to_the_hpa(ready):
+    """As docs/engines.md says: the ScaledObjects go, then KEDA, then site.yml; the pods stay."""
+
+    def before() -> None:
+        ready.kubectl("delete", "scaledobject", "--all", "-n", "riva")
+        run(HELM, "uninstall", "keda", "--namespace", "keda", "--wait", KUBECONFIG=ready.kubeconfig)
+
+    assert switch(ready, "-e", "riva_engine=nim", before=before) == []
+    assert (owner(ready), scaler(ready)) == ("monitoring", "nobody")
+    assert "made by KEDA" not in whole(ready)
+    assert ready.kubectl("get", "scaledobject", "-A", "--ignore-not-found", check=False).strip() in (
+        "",
+        "No resources found",
+    )
+
+
+def test_from_nim_to_sdk(ready):
+    assert switch(ready) == []
+    assert engine(ready) == "nvcr.io/nvidia/riva/riva-speech:2.19.0"
+    eventually(lambda: ready.get("deployment", "riva-asr", "-n", "riva")["status"].get("readyReplicas"), 60)
+    whole(ready)
