@@ -81,6 +81,17 @@ def cache_filled(service, settings):
     return bool(settings.get("pre_seed_nodes")) or not service.get("models")
 
 
+def scc_for(engine, store_type):
+    """The tightest SCC of OpenShift's own under which a speech pod starts.
+
+    A node's folder takes hostPath. The SDK's server runs as root; a NIM as uid 1000, which `restricted-v2` refuses, as
+    it is not of the namespace's range.
+    """
+    if store_type == "hostPath":
+        return "hostmount-anyuid"
+    return "nonroot-v2" if engine == "nim" else "anyuid"
+
+
 def autoscaler_values(settings):
     """The part of `autoscaling` that says who scales."""
     if settings.get("autoscaler", "hpa") == "hpa":
@@ -117,6 +128,8 @@ def chart_values(service, settings, extra=None):
         **scaling,
         **route_values(service, settings),
     }
+    if settings.get("openshift"):
+        values["openshift"] = {"scc": scc_for(engine_of(service, settings), values["modelStore"].get("type", "hostPath"))}
     if service.get("models") and engine_of(service, settings) == "sdk":
         values["modelInit"] = {"enabled": True, "models": list(service["models"])}
         if settings.get("pre_seed_nodes"):

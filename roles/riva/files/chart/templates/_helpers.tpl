@@ -28,6 +28,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if mod $milli 1000 }}{{ printf "%dm" $milli }}{{ else }}{{ div $milli 1000 }}{{ end -}}
 {{- end -}}
 
+{{- define "riva.serviceAccountName" -}}
+{{- .Values.serviceAccountName | default (ternary (include "riva.fullname" .) "" (ne .Values.openshift.scc "")) -}}
+{{- end -}}
+
 {{- define "riva.isNim" -}}
 {{- if eq .Values.engine "nim" }}true{{ end -}}
 {{- end -}}
