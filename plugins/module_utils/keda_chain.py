@@ -8,6 +8,7 @@ from __future__ import annotations
 Rules first, which are pure; then the walk, that of `metric_chain` but for the links between HPA and Prometheus.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -78,6 +79,11 @@ def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], pro
     """The ScaledObject asks Prometheus for each of the series, and KEDA is content with it."""
     conditions, triggers = conditions_of(scaled), triggers_of(scaled)
     ready = conditions.get("Ready", {})
+    if conditions.get("Paused", {}).get("status") == "True":
+        remedy = (
+            f"kubectl annotate scaledobject {name} autoscaling.keda.sh/paused- autoscaling.keda.sh/paused-replicas-"
+        )
+        return rules.verdict("scaled_object", name, FAILED, "is paused, so nothing is scaled", remedy)
     if ready.get("status") != "True":
         text = f"KEDA is not content with it: {ready.get('reason') or 'no condition Ready yet'}"
         text += f" {ready['message']}" if ready.get("message") else ""
@@ -95,11 +101,6 @@ def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], pro
         text = f"asks {elsewhere[0]}, not {prometheus}"
         remedy = "correct riva_keda_prometheus_url, or the names in the options"
         return rules.verdict("scaled_object", name, FAILED, text, remedy)
-    if conditions.get("Paused", {}).get("status") == "True":
-        remedy = (
-            f"kubectl annotate scaledobject {name} autoscaling.keda.sh/paused- autoscaling.keda.sh/paused-replicas-"
-        )
-        return rules.verdict("scaled_object", name, FAILED, "is paused, so nothing is scaled", remedy)
     if conditions.get("Fallback", {}).get("status") == "True":
         text = "has fallen back: a query had no answer several times"
         return rules.verdict("scaled_object", name, FAILED, text, f"kubectl describe scaledobject {name}", own=False)
@@ -153,10 +154,23 @@ class EitherChain(Chain):
     def examine(self) -> tuple[list[Finding], dict]:
         target = self.read_target()
         name = scaled_object_of(self.hpa) if target else None
+        if not target and not self.hpa and self.options.hpa:
+            self.blame_scaled_object(str(self.options.hpa))
         if name is None:
             return self.examine_target(target)
         findings, first, facts = examine(self, name)
         return findings, {**self.facts(first, None), **facts}
+
+    def blame_scaled_object(self, name: str) -> None:
+        """KEDA takes its HPA away while it is paused or not content: the ScaledObject of that name is the cause."""
+        path = f"{KEDA}/namespaces/{self.options.namespace}/scaledobjects/{name}"
+        with contextlib.suppress(ClusterError):
+            scaled = rules.mapping(self.cluster.get(path))
+            place = f"{self.options.prometheus_service}.{self.options.prometheus_namespace}"
+            shown = scaled_object_verdict(name, scaled, [], place)
+            if scaled and shown.failed:
+                gone = rules.verdict("hpa", name, FAILED, "KEDA has taken its HPA away", "", own=False)
+                self.verdicts = [entry for entry in self.verdicts if entry.link != "hpa"] + [gone, shown]
 
 
 def examine(chain, name: str) -> tuple[list[Finding], str | None, dict]:

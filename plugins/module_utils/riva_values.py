@@ -129,7 +129,9 @@ def chart_values(service, settings, extra=None):
         **route_values(service, settings),
     }
     if settings.get("openshift"):
-        values["openshift"] = {"scc": scc_for(engine_of(service, settings), values["modelStore"].get("type", "hostPath"))}
+        values["openshift"] = {
+            "scc": scc_for(engine_of(service, settings), values["modelStore"].get("type", "hostPath"))
+        }
     if service.get("models") and engine_of(service, settings) == "sdk":
         values["modelInit"] = {"enabled": True, "models": list(service["models"])}
         if settings.get("pre_seed_nodes"):
