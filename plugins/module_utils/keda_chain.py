@@ -170,7 +170,7 @@ class EitherChain(Chain):
             shown = scaled_object_verdict(name, scaled, [], place)
             if scaled and shown.failed:
                 gone = rules.verdict("hpa", name, FAILED, "KEDA has taken its HPA away", "", own=False)
-                self.verdicts = [entry for entry in self.verdicts if entry.link != "hpa"] + [gone, shown]
+                self.verdicts[:] = [*(entry for entry in self.verdicts if entry.link != "hpa"), gone, shown]
 
 
 def examine(chain, name: str) -> tuple[list[Finding], str | None, dict]:
