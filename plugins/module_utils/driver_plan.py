@@ -14,6 +14,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.findings import FAI
 
 # Packages of kernel modules, whose names tell the flavour.
 FLAVOURED = re.compile(r"(nvidia-dkms|nvidia-kernel-(open-)?dkms|kmod-nvidia-(open|latest)-dkms)")
+# Where dkms takes another key only since 3.0.4 (dkms-project/dkms#162), and Ubuntu 22.04 has 2.8: key and certificate.
+FIXED_KEYS = {"ubuntu2204": ("/var/lib/shim-signed/mok/MOK.priv", "/var/lib/shim-signed/mok/MOK.der")}
 SERVICES = {"containerd": "containerd", "crio": "crio", "k3s": "k3s", "rke2": "rke2-server"}
 
 
@@ -195,6 +197,15 @@ def refusals(hardware: Mapping, settings: Mapping, folder, architecture, generat
     if hardware["kernel"]["secure_boot"] and not signed and not (module["loaded"] and module["signer"]):
         remedy = gpu_pains.SECURE_BOOT_REMEDY
         add("secure_boot", "Secure Boot is on, and there is no key to sign the modules with", remedy)
+    given = (settings["mok_key"], settings["mok_certificate"])
+    fixed = FIXED_KEYS.get(folder, given)
+    if hardware["kernel"]["secure_boot"] and signed and given != fixed:
+        add(
+            "secure_boot",
+            f"Secure Boot is on, and the DKMS of {system['id']} {system['version']} signs with {fixed[0]} alone",
+            f"put key and certificate there, enrol it (mokutil --import {fixed[1]}), and set nvidia_driver_mok_key to"
+            f" {fixed[0]} and nvidia_driver_mok_certificate to {fixed[1]}",
+        )
     installed = rules.upstream_version(hardware["driver"]["package_version"] or "")
     wanted = rules.upstream_version(str(settings["version"])) or (branch_of(settings),)
     if installed and installed[: len(wanted)] > wanted and not settings["allow_downgrade"]:

@@ -224,6 +224,13 @@ REFUSALS = {
         "branch 590 has dropped volta",
     ),
     "Secure Boot without a key": (BARE, {"kernel.secure_boot": True}, {}, "secure_boot", "no key"),
+    "a key that this DKMS does not take": (
+        BARE,
+        {"kernel.secure_boot": True, **system("ubuntu", "22.04")},
+        {"mok_key": "/root/mok.key", "mok_certificate": "/root/mok.der"},
+        "secure_boot",
+        "the DKMS of ubuntu 22.04 signs with /var/lib/shim-signed/mok/MOK.priv alone",
+    ),
     "the operator's container": (BARE, {"driver.origin": "container"}, {}, "two_drivers", "GPU Operator"),
     "the operator's container beside packages": (
         DONE,
@@ -249,6 +256,16 @@ def test_refusals(facts, changes, settings, check, words):
 
 ALLOWED = {
     "Secure Boot with a key": (BARE, {"kernel.secure_boot": True}, {"mok_key": "/k", "mok_certificate": "/c"}),
+    "Secure Boot with the one key that this DKMS takes": (
+        BARE,
+        {"kernel.secure_boot": True, **system("ubuntu", "22.04")},
+        {"mok_key": "/var/lib/shim-signed/mok/MOK.priv", "mok_certificate": "/var/lib/shim-signed/mok/MOK.der"},
+    ),
+    "Secure Boot with a key, where DKMS takes any": (
+        BARE,
+        {"kernel.secure_boot": True, **UBUNTU},
+        {"mok_key": "/k", "mok_certificate": "/c"},
+    ),
     "Secure Boot, and a module that the kernel took": (
         DONE,
         {"kernel.secure_boot": True, "driver.module.signer": "Canonical"},
