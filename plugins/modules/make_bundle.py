@@ -32,7 +32,7 @@ options:
     required: true
   python:
     description: >-
-      Python whose pip fetches the packages of the collection's requirements.txt; none are fetched where left out.
+      Python whose pip fetches the packages of the collection's requirements.lock; none are fetched where left out.
     type: path
   charts:
     description: Charts to take along.
@@ -259,8 +259,8 @@ class Bundle:
         return version
 
     def wheels(self, folder):
-        """Fetched by the pinned versions; what an earlier run fetched is used."""
-        file = Path(self.asked["collection_folder"]) / "requirements.txt"
+        """Each by its version and checksum from the lock file; what an earlier run fetched is used."""
+        file = Path(self.asked["collection_folder"]) / "requirements.lock"
         words = [
             self.asked["python"],
             "-m",

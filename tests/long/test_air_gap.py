@@ -64,8 +64,8 @@ def there(bundle, gap, tmp_path_factory):
     home = tmp_path_factory.mktemp("there")
     run(sys.executable, "-m", "venv", home / "venv")
     python = home / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-index", f"--find-links={bundle / 'wheels'}"]
-    run(*gap, *install, "-r", REPOSITORY / "requirements.txt", timeout=1200)
+    install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    run(*gap, *install, *sorted((bundle / "wheels").iterdir()), timeout=1200)
     (collection,) = (bundle / "collections").glob("*.tar.gz")
     galaxy = python.with_name("ansible-galaxy")
     words = ["collection", "install", collection, "--offline", "--no-deps", "-p", home / "collections"]
@@ -147,6 +147,19 @@ def test_a_changed_byte_is_refused_before_anything_is_changed(there, gap, lab, b
     assert done.returncode != 0
     assert f"{kind}/{victim.name}" in done.stdout
     assert recap(done.stdout)["changed"] == 0
+
+
+def test_a_changed_wheel_is_not_taken_into_a_bundle(bundle, tmp_path):
+    """It lies where an interrupted run left it; the lock file knows better."""
+    (tmp_path / "wheels").mkdir()
+    wheel = next((bundle / "wheels").glob("riva_client*.whl"), None) or next((bundle / "wheels").glob("*yaml*.whl"))
+    data = bytearray(wheel.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "wheels" / wheel.name).write_bytes(data)
+    done = run(PLAYBOOK, "playbooks/bundle.yml", "-e", f"bundle_folder={tmp_path}", check=False)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stdout
+    assert not (tmp_path / "SHA256SUMS").exists()
 
 
 def test_a_bundle_that_was_not_finished_is_refused(there, gap, lab, tmp_path):

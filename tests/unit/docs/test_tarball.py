@@ -26,6 +26,7 @@ AT_THE_TOP = {
     "meta",
     "playbooks",
     "plugins",
+    "requirements.lock",
     "requirements.txt",
     "roles",
 }
