@@ -34,7 +34,6 @@ REASONS = {
     "sdk CKV_K8S_23": "NVIDIA's SDK image runs as root.",
     "sdk CKV_K8S_35": "NVIDIA's downloader reads its keys from the environment only.",
     "nim CKV_K8S_35": "A NIM reads its key from the environment only.",
-    "sdk CKV_K8S_37": "See CKV_K8S_25.",
 }
 
 
