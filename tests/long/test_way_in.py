@@ -14,6 +14,7 @@ import time
 from collections import Counter
 
 import pytest
+from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_ready
 from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import PREFACE
 
 from tests.integration.running_lab import PLAYBOOK, REPOSITORY
@@ -145,6 +146,10 @@ def limited(installed, tmp_path_factory):
     made.remove()
 
 
+def ready_pods(service: Service) -> list[str]:
+    return [pod["metadata"]["name"] for pod in service.pods() if is_ready(pod)]
+
+
 async def filled(channel, streams: int, seconds: float) -> list[asyncio.Task]:
     """So many streams that run: what a full pod refused is opened anew."""
     outcomes, tasks = [], []
@@ -161,25 +166,37 @@ async def filled(channel, streams: int, seconds: float) -> list[asyncio.Task]:
 
 
 def test_new_streams_after_a_scale_up_of_full_pods(limited):
-    """Two pods at their limit turn unready as soon as a third has room: all that is new goes to it."""
+    """Two pods at their limit turn unready once they know of a third that has room: all that is new goes to it."""
     deployment = f"deployment/{limited.name}"
     kubectl = kubectl_of(limited.lab)
     address = address_of(limited.lab)
 
     async def whole():
         channel = aio_channel(address, limited.host)
-        old = await filled(channel, 60, 75)
+        old = await filled(channel, 60, 100)
         await command(*kubectl, "scale", deployment, "--replicas=3", "-n", "riva")
         await command(*kubectl, "rollout", "status", deployment, "-n", "riva", "--timeout=120s")
-        await asyncio.sleep(4)
+        began = time.monotonic()
+        while len(await asyncio.to_thread(ready_pods, limited)) > 1:
+            assert time.monotonic() - began < 40
+            await asyncio.sleep(0.5)
+        after = time.monotonic() - began
+        # Traefik hears of it within two seconds.
+        await asyncio.sleep(2.5)
         new = await at_once(address, limited.host, 24, 8, 6, within=4)
         old = await asyncio.gather(*old)
         await channel.close()
-        return old, new
+        return old, new, after
 
-    old, new = asyncio.run(whole())
+    old, new, seconds = asyncio.run(whole())
     before, after = (Counter(one.pod for one in outcomes) for outcomes in (old, new))
-    record("scale-up of full pods", before=sorted(before.values()), after=sorted(after.values()), lost=lost(new))
+    record(
+        "scale-up of full pods",
+        unready_after=round(seconds, 1),
+        before=sorted(before.values()),
+        after=sorted(after.values()),
+        lost=Counter(lost(new)),
+    )
     assert lost(old) == []
     assert lost(new) == []
     assert sorted(before.values()) == [30, 30]

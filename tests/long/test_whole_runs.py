@@ -124,6 +124,8 @@ def calibrate(lab, folder, way, result) -> dict:
 
 @pytest.mark.parametrize("way", WAYS, scope="module")
 def test_load_test_and_calibration_as_such_a_client(lab, folder, tmp_path, way):
+    # Alone this test has no run before it.
+    lab.play("site.yml", "--tags", "traefik,riva", *extra(**WAYS[way], traefik_client_folder=str(folder)))
     done = load(lab, folder, way, tmp_path)
     assert done.returncode == 0, done.stdout
     streams = json.loads((tmp_path / "summary.json").read_text())["streams"]
@@ -134,6 +136,7 @@ def test_load_test_and_calibration_as_such_a_client(lab, folder, tmp_path, way):
     if way == "none":
         return
     found = calibrate(lab, folder, way, tmp_path)
+    print(f"calibrate.yml, {way}: {found['stream_limit']} streams a pod")
     assert 8 <= found["stream_limit"] <= 40
 
 
