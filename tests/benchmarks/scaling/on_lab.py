@@ -78,7 +78,9 @@ def settings(rule: str) -> dict:
     }
     if rule.startswith("article"):
         target = float(rule.split("-")[1])
-        return found | {"rule": {"queue_time": {"target_ms": target, "article": True, "window": 30}}}
+        # The stand-in has one model that works and one that waits for its turn for ever.
+        queue = {"target_ms": target, "article": True, "window": 30, "idle_models": 1}
+        return found | {"rule": {"queue_time": queue}}
     if rule.startswith("peers"):
         return found | {"rule": {"demand": {"streams_per_pod": PEERS}}}
     plan = scaling_plan.plan(item(rule), {}, {})

@@ -336,7 +336,8 @@ class Replay:
         else:
             queue, success = self.series["queue"].samples, self.series["success"].samples
             rule = article_queue_time_ms if metric.article else queue_time_ms
-            values, target = rule(queue, success, now, metric.window), metric.target_ms
+            values = rule(queue, success, now, metric.window)
+            values, target = values / (1 + metric.idle_models if metric.article else 1), metric.target_ms
         known = {slot: float(values[slot]) for slot in alive.tolist() if not math.isnan(values[slot])}
         self.seen[place] = sum(known.values()) / len(known) if known else None
         pending = [slot for slot in alive.tolist() if self.state[slot] == STARTING]

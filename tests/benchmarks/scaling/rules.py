@@ -24,11 +24,15 @@ API_DEFAULT = {name: scaling_rules(entry) for name, entry in scaling_plan.API_DE
 
 @dataclass(frozen=True)
 class QueueTime:
-    """Pods metric: the mean time in the queue, correct or as the article's rule has it."""
+    """Pods metric: the mean time in the queue, correct or as the article's rule has it.
+
+    The article's takes the mean over all models of a pod, those that nobody asks among them: `idle_models`.
+    """
 
     target_ms: float
     article: bool = False
     window: int = window_seconds()
+    idle_models: int = 0
 
 
 @dataclass(frozen=True)
