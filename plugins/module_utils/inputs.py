@@ -318,7 +318,7 @@ def check_external_metrics(apiservice, namespace, autoscaler="hpa", keda_namespa
         ]
     remedy = (
         "Remove the other owner, or, where that is KEDA, set riva_autoscaler to keda. From KEDA back to the adapter: "
-        "delete the services' ScaledObjects, then helm uninstall KEDA. If it is the adapter itself, set "
+        "playbooks/leave_keda.yml. If it is the adapter itself, set "
         f"prometheus_adapter_namespace to {place}."
     )
     return [

@@ -75,7 +75,7 @@ def test_whoever_takes_the_adapters_api_is_seen_and_it_is_given_back(scaled):
     refused = scaled.play("site.yml", check=False)
     assert refused.returncode != 0
     assert "external.metrics.k8s.io belongs to keda/keda-operator-metrics-apiserver" in refused.stdout
-    assert "helm uninstall" in refused.stdout
+    assert "leave_keda.yml" in refused.stdout
     assert owners(scaled) == OWNERS
 
 
