@@ -433,3 +433,15 @@ def test_the_schema_refuses(values):
     answer = helm("template", "x", str(CHART), values=values)
     assert answer.returncode != 0
     assert "schema" in answer.stderr
+
+
+def test_on_openshift_the_pods_may_use_the_scc():
+    items = rendered(openshift={"scc": "nonroot-v2"})
+    assert items["RoleBinding"]["roleRef"]["name"] == "system:openshift:scc:nonroot-v2"
+    assert items["RoleBinding"]["subjects"][0]["name"] == items["ServiceAccount"]["metadata"]["name"] == "riva-asr"
+    assert items["Deployment"]["spec"]["template"]["spec"]["serviceAccountName"] == "riva-asr"
+    # Whose account is given, sees to its rights.
+    others = rendered(openshift={"scc": "nonroot-v2"}, serviceAccountName="mine")
+    assert not {"RoleBinding", "ServiceAccount"} & set(others)
+    assert others["Deployment"]["spec"]["template"]["spec"]["serviceAccountName"] == "mine"
+    assert not {"RoleBinding", "ServiceAccount"} & set(rendered())

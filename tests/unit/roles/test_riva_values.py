@@ -134,3 +134,29 @@ def test_scaling_reckons_with_the_start_that_a_new_pod_has():
         down = scaling["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
         found[state] = (scaling["demand"]["horizonSeconds"], down)
     assert found == {"cold": (319, 1200), "seeded": (31, 120)}
+
+
+@pytest.mark.parametrize(
+    ("engine", "store", "scc"),
+    [
+        ("sdk", "hostPath", "hostmount-anyuid"),
+        ("nim", "hostPath", "hostmount-anyuid"),
+        ("sdk", "pvc", "anyuid"),
+        ("nim", "pvc", "nonroot-v2"),
+        ("nim", "emptyDir", "nonroot-v2"),
+    ],
+)
+def test_a_pod_has_the_tightest_scc_under_which_it_starts(engine, store, scc):
+    settings = {**SETTINGS, "model_store": {"type": store}, "nim": NIM}
+    service = {"name": "a", "engine": engine}
+    assert riva_values.chart_values(service, {**settings, "openshift": True})["openshift"] == {"scc": scc}
+    assert "openshift" not in riva_values.chart_values(service, settings)
+
+
+NIM = {
+    "registry": "nvcr.io/nim/nvidia",
+    "container_id": "a",
+    "image_tag": "1",
+    "metrics_port": 8002,
+    "metrics_path": "/m",
+}
