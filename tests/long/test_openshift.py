@@ -1,0 +1,49 @@
+"""The role openshift against a real API server that has OpenShift's kinds, and nobody who acts on them.
+
+    pytest tests/long/test_openshift.py
+    OPENSHIFT_CRDS=FOLDER pytest tests/long/test_openshift.py    # CRDs of openshift/api and operator-framework/api
+
+It needs no lab: the steps are those of the molecule scenario openshift.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.benchmarks import bare_apiserver
+from tests.integration.running_lab import PLAYBOOK, REPOSITORY, run
+
+SCENARIO = REPOSITORY / "extensions/molecule/openshift"
+
+
+@pytest.fixture(scope="module")
+def play():
+    if missing := bare_apiserver.missing():
+        pytest.skip(missing)
+    with bare_apiserver.BareApiserver() as server:
+
+        def step(name: str, *options: str) -> str:
+            inventory = ("-i", str(REPOSITORY / "inventories/lab"))
+            kubeconfig = ("-e", f"cluster_kubeconfig={server.kubeconfig}")
+            return run(str(PLAYBOOK), *inventory, *kubeconfig, str(SCENARIO / f"{name}.yml"), *options).stdout
+
+        step("prepare")
+        yield step
+
+
+def test_the_objects_are_accepted_as_asked_for(play):
+    play("converge", "--check")
+    assert not re.search(r"changed=0\b", play("converge"))
+    play("verify")
+
+
+def test_a_second_run_changes_nothing(play):
+    """A field that OpenShift's kinds do not have is dropped by the API server, so it would be written again."""
+    assert re.search(r"changed=0\b", play("converge"))
+
+
+def test_what_a_strange_hand_did_is_mended(play):
+    play("side_effect")
+    play("verify")
