@@ -22,12 +22,16 @@ MODEL = "nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"
 
 @pytest.fixture
 def node(installed):
-    """A node whose folder for models is empty."""
+    """A node whose folder for models is empty, in a namespace that admits pods with a folder of the node."""
+    label = "pod-security.kubernetes.io/enforce"
+    before = installed.get("namespace", "riva")["metadata"]["labels"].get(label)
+    installed.kubectl("label", "namespace", "riva", f"{label}=privileged", "--overwrite")
     name = f"{installed.name}-gpu-2"
     folder = Path("/var/lib/speechops-lab") / installed.name / "nodes" / name
     yield name
-    for found in folder.glob("**/riva-cache-test"):
+    for found in folder.glob("**/riva-cache-test*"):
         shutil.rmtree(found, ignore_errors=True)
+    installed.kubectl("label", "namespace", "riva", f"{label}={before}" if before else f"{label}-", "--overwrite")
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_a_nim_keeps_what_it_fetched(installed, node, tmp_path):
             engine="nim",
             image={"repository": "nvcr.io/nim/nvidia/parakeet-1-1b-ctc-en-us", "tag": "1.4.0"},
             nim={"offline": False, "apiKeySecret": "nim-key", "minComputeMajor": 0},
-            modelStore={"type": "hostPath", "hostPath": "/var/lib/riva-cache-test/nim"},
+            modelStore={"type": "hostPath", "hostPath": "/var/lib/riva-cache-test-nim"},
             nodeSelector={"kubernetes.io/hostname": node},
             env={"RIVA_STANDIN_FETCH_SECONDS": FETCH},
             route={"enabled": False},
