@@ -227,11 +227,13 @@ def bounded(installed, tmp_path_factory):
 
 
 def connections_to(address: str) -> int:
-    """Established connections of this machine to an address of IPv4."""
+    """Established connections of this machine to an address of IPv4, by sockets of either family."""
     host, port = address.rsplit(":", 1)
     wanted = "".join(f"{int(part):02X}" for part in reversed(host.split("."))) + f":{int(port):04X}"
-    lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
-    return sum(line.split()[2] == wanted and line.split()[3] == "01" for line in lines)
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/self/net/{name}").read_text().splitlines()
+    ]
+    return sum(words[2].endswith(wanted) and words[3] == "01" for words in lines)
 
 
 def test_an_old_connection_takes_no_new_streams_and_ends_no_old_one(bounded):
