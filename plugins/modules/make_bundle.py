@@ -146,6 +146,9 @@ def pack(target, files):
         for name, path in sorted(files):
             member = archive.gettarinfo(str(path), name)
             member.mtime, member.uid, member.gid, member.uname, member.gname = 0, 0, 0, "", ""
+            if member.isdir():
+                archive.addfile(member)
+                continue
             with open(path, "rb") as file:
                 archive.addfile(member, file)
     with open(target, "wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as stream:
@@ -251,7 +254,8 @@ class Bundle:
                     archive.extractall(source)
             manifest = json.loads((source / "MANIFEST.json").read_text())
             listed = json.loads((source / "FILES.json").read_text())["files"]
-            names = [item["name"] for item in listed if item["ftype"] == "file"] + ["MANIFEST.json", "FILES.json"]
+            # ansible-galaxy wants the folders too.
+            names = [item["name"] for item in listed if item["name"] != "."] + ["MANIFEST.json", "FILES.json"]
             version = manifest["collection_info"]["version"]
             target = folder / f"speechops-riva-{version}.tar.gz"
             pack(target, [(name, source / name) for name in names])

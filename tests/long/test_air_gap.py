@@ -1,10 +1,12 @@
 """site.yml from a bundle, in a network namespace that has a way to the cluster and to nowhere else.
 
 Nothing of this checkout takes part but the inventory: Ansible, the collection, Helm and the charts are the bundle's.
+AIR_GAP_FOLDER keeps bundle and controller, which take minutes, for another run.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -15,53 +17,64 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lab import network, processes
+from lab.settings import Lab
 from tests.integration.running_lab import PLAYBOOK, REPOSITORY, run
 from tests.integration.test_site import changes, recap
 
 SPACE = "speechops-gap"
-HERE, THERE = "10.77.254.1", "10.77.254.2"
+PORT = "gap"
 
 
 @pytest.fixture(scope="module")
 def gap(lab):
-    """Words that begin a command in the namespace."""
-
-    def ip(*words: str, check: bool = True) -> None:
-        subprocess.run(["ip", *words], check=check, capture_output=not check)
-
-    ip("netns", "del", SPACE, check=False)
-    ip("netns", "add", SPACE)
+    """Words that begin a command in a network namespace with a cable to the lab's switch, and no other one."""
+    of_lab = Lab(lab.name, lab.network)
+    pid = processes.switch_process(of_lab)
+    # Between the nodes' addresses, from below, and those of LoadBalancer Services.
+    address = f"{ipaddress.ip_network(lab.network)[500]}/{of_lab.addresses.prefixlen}"
+    run("ip", "netns", "del", SPACE, check=False)
+    run("ip", "netns", "add", SPACE)
+    enter = ["ip", "netns", "exec", SPACE]
     try:
-        ip("link", "add", "speechops-gap0", "type", "veth", "peer", "name", "out", "netns", SPACE)
-        ip("addr", "add", f"{HERE}/30", "dev", "speechops-gap0")
-        ip("link", "set", "speechops-gap0", "up")
+        ip = ["ip", "link", "add", PORT, "type", "veth", "peer", "name", "eth0", "netns", f"/var/run/netns/{SPACE}"]
+        run("nsenter", f"--net=/proc/{pid}/ns/net", *ip)
+        run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link", "set", PORT, "master", network.BRIDGE, "up")
         for words in (
             ["link", "set", "lo", "up"],
-            ["addr", "add", f"{THERE}/30", "dev", "out"],
-            ["link", "set", "out", "up"],
-            ["route", "add", lab.network, "via", HERE],
+            ["link", "set", "eth0", "up"],
+            ["addr", "add", address, "dev", "eth0"],
+            ["route", "add", str(of_lab.load_balancer_addresses), "via", str(of_lab.address(of_lab.control_plane))],
         ):
-            ip("-n", SPACE, *words)
-        yield ["ip", "netns", "exec", SPACE]
+            run("ip", "-n", SPACE, *words)
+        yield enter
     finally:
-        ip("link", "del", "speechops-gap0", check=False)
-        ip("netns", "del", SPACE, check=False)
+        # Its cable goes with it.
+        run("ip", "netns", "del", SPACE)
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def kept(tmp_path_factory):
+    return Path(os.environ.get("AIR_GAP_FOLDER") or tmp_path_factory.mktemp("gap"))
+
+
+@pytest.fixture(scope="module")
+def bundle(kept):
     """Made where there is a way out; a second time nothing is different."""
-    folder = tmp_path_factory.mktemp("media") / "bundle"
+    folder = kept / "bundle"
     words = [PLAYBOOK, "playbooks/bundle.yml", "-e", f"bundle_folder={folder}"]
-    assert recap(run(*words, timeout=1200).stdout)["changed"] == 1
+    if not folder.exists():
+        assert recap(run(*words, timeout=1200).stdout)["changed"] == 1
     assert recap(run(*words, timeout=1200).stdout)["changed"] == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def there(bundle, gap, tmp_path_factory):
+def there(bundle, gap, kept):
     """A controller on the other side: Python and what the bundle has."""
-    home = tmp_path_factory.mktemp("there")
+    home = kept / "there"
+    if home.exists():
+        return home
     run(sys.executable, "-m", "venv", home / "venv")
     python = home / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
@@ -69,7 +82,9 @@ def there(bundle, gap, tmp_path_factory):
     (collection,) = (bundle / "collections").glob("*.tar.gz")
     galaxy = python.with_name("ansible-galaxy")
     words = ["collection", "install", collection, "--offline", "--no-deps", "-p", home / "collections"]
-    run(*gap, galaxy, *words, ANSIBLE_HOME=str(home))
+    # Not in this checkout, whose ansible.cfg says that the collection is there already.
+    subprocess.run([*gap, galaxy, *words], cwd=home, env={**os.environ, "ANSIBLE_HOME": str(home)}, check=True)
+    assert (home / "collections/ansible_collections/speechops/riva/MANIFEST.json").exists()
     shutil.copytree(REPOSITORY / "inventories" / "lab", home / "inventory")
     return home
 
