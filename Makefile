@@ -20,7 +20,7 @@ CHOICE := $(if $(filter-out sdk,$(RIVA_ENGINE)),-e riva_engine=$(RIVA_ENGINE)) \
           $(if $(filter-out hpa,$(RIVA_AUTOSCALER)),-e riva_autoscaler=$(RIVA_AUTOSCALER))
 DEMO_PROFILE := [{"streams": 4, "duration": 20}, {"streams": 46, "duration": 200, "ramp": 120}]
 
-.PHONY: bench bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint unit \
+.PHONY: bench bench-scaling bench-nodes help setup setup-tests lab lab-down lab-status site verify load-test demo lint sanity unit \
         integration test test-long clean
 
 help:  ## show this text
@@ -63,13 +63,16 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, shellcheck,
 	$(BIN)/shellcheck $(shell git grep -lE '^#!.*\b(ba)?sh$$' 2>/dev/null || echo lab/setup.sh .ci/run)
 	$(BIN)/antsibull-changelog lint
 
+sanity: setup-tests  ## ansible-test sanity, but for pylint (docs/contributing.md says why)
+	tests/sanity/run.sh --skip-test pylint
+
 unit: setup-tests  ## unit tests
 	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit
 
 integration: setup-tests  ## tests on a fresh lab named `test`, beside any other lab
 	$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration
 
-test: lint  ## all checks, unit and integration tests
+test: lint sanity  ## all checks, unit and integration tests
 	@# First, or the tests that ask promtool would be skipped where nothing is cached yet.
 	$(BIN)/python -m lab prepare
 	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit tests/integration

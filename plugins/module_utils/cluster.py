@@ -34,9 +34,13 @@ from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.speechops.riva.plugins.module_utils import light_kubernetes, protobuf
 
 try:
+    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+except ImportError:  # pragma: no cover - said by connect()
+    AUTH_ARG_SPEC = {}
+
+try:
     light_kubernetes.prepare()
     import urllib3
-    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import (
         _create_auth_spec,
         _create_configuration,
@@ -47,7 +51,6 @@ try:
 
     MISSING_LIBRARY = None
 except ImportError as error:  # pragma: no cover - said by connect()
-    AUTH_ARG_SPEC = {}
     MISSING_LIBRARY = error
 
 CONNECT_SECONDS = 10

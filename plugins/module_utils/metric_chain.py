@@ -12,7 +12,11 @@ them all.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import yaml
+try:
+    import yaml
+except ImportError:  # the kubernetes library brings it, and connect() says if that is missing
+    yaml = None  # type: ignore[assignment]
+
 from ansible_collections.speechops.riva.plugins.module_utils import aggregation, scaling_rules
 from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (

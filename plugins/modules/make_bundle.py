@@ -115,7 +115,11 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import yaml
+try:
+    import yaml
+except ImportError:  # Ansible itself needs it, and this runs on the controller
+    yaml = None  # type: ignore[assignment]
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import bundles
 from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words

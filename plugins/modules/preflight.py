@@ -21,13 +21,13 @@ description:
     whether it has GPUs. Charts given as a path have to be there, in the version that is asked for, and so have the
     Secrets that no role makes.
   - The roles' variables are read from the host's variables; a task calls it without options.
+  - O(kubeconfig) and O(context) are set from C(cluster_kubeconfig) and C(cluster_context).
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
 options:
   kubeconfig:
     description: Path of the kubeconfig; set from C(cluster_kubeconfig).
     type: path
-  context:
-    description: Context in the kubeconfig; set from C(cluster_context).
-    type: str
   charts:
     description: Charts by the name of their variable; set from the variables that end in C(_chart_ref).
     type: dict
@@ -112,7 +112,11 @@ kubernetes:
 import os
 import tarfile
 
-import yaml
+try:
+    import yaml
+except ImportError:  # Ansible itself needs it, and this runs on the controller
+    yaml = None  # type: ignore[assignment]
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import input_contradictions, inputs, scaling_plan
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (

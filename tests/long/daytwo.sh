@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # The tests of day two, shared out on labs side by side: for a machine of many cores.
 #   tests/long/daytwo.sh                           labs of what this machine has built
 #   BUNDLE=/media/bundle tests/long/daytwo.sh      from a bundle, without a network; pytest has to be in .venv by then

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # The twenty kills of test_interrupts.py shared out on five labs side by side, and its faults on a sixth.
 #   tests/long/kills.sh                           labs of what this machine has built
 #   BUNDLE=/media/bundle tests/long/kills.sh      from a bundle, without a network; pytest has to be in .venv by then

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # The tests of the way in, shared out on labs side by side: for a machine of many cores.
 #   tests/long/way.sh                           labs of what this machine has built
 #   BUNDLE=/media/bundle tests/long/way.sh      from a bundle, without a network: what is built by Go then is left out

@@ -310,7 +310,7 @@ SECRETS = [
     ("riva_ngc_api_key: nvapi-xxxxxxxx", "riva_ngc_api_key", "placeholder", "from a vault"),
     ("riva_ngc_api_key: $NGC_API_KEY", "riva_ngc_api_key", "placeholder", "from a vault"),
     ('riva_ngc_api_key: "nvapi-Zq81\\n"', "riva_ngc_api_key", "line ends in it", "one line"),
-    ("riva_ngc_api_key: “nvapi-Zq81”", "riva_ngc_api_key", "beyond ASCII", "typographic"),
+    ("riva_ngc_api_key: \u201cnvapi-Zq81\u201d", "riva_ngc_api_key", "beyond ASCII", "typographic"),
     ("riva_ngc_api_key: '$ANSIBLE_VAULT;1.1;AES256'", "riva_ngc_api_key", "still encrypted", "!vault"),
     ("riva_ngc_api_key: {key: Zq81hidden}", "riva_ngc_api_key", "a secret value, which is not a text", "a text"),
     ("riva_model_deploy_key: example", "riva_model_deploy_key", "placeholder", "from a vault"),
