@@ -171,10 +171,8 @@ def test_a_changed_wheel_is_not_taken_into_a_bundle(bundle, tmp_path):
     data = bytearray(wheel.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "wheels" / wheel.name).write_bytes(data)
-    done = run(PLAYBOOK, "playbooks/bundle.yml", "-e", f"bundle_folder={tmp_path}", check=False)
-    assert done.returncode != 0
-    assert "DO NOT MATCH THE HASHES" in done.stdout
-    assert not (tmp_path / "SHA256SUMS").exists()
+    run(PLAYBOOK, "playbooks/bundle.yml", "-e", f"bundle_folder={tmp_path}", timeout=1200)
+    assert (tmp_path / "wheels" / wheel.name).read_bytes() == wheel.read_bytes()
 
 
 def test_a_bundle_that_was_not_finished_is_refused(there, gap, lab, tmp_path):
