@@ -59,6 +59,11 @@ class TestLifeOfADriver:
         assert changed(fine(host.play(nvidia_driver_version=OLD))) == []
         assert changed(fine(host.play("--check", "--diff", nvidia_driver_version=OLD))) == []
 
+    def test_check_mode_tells_of_another_version(self, host):
+        output = fine(host.play("--check", "--diff", nvidia_driver_version=NEW))
+        assert "It is told what would be installed" in changed(output)
+        assert host.packages()["nvidia-kernel-open-dkms"] == f"{OLD}-1"
+
     def test_another_version_is_an_upgrade_with_a_reboot(self, host):
         output = fine(host.play(nvidia_driver_version=NEW))
         assert host.packages()["nvidia-kernel-open-dkms"] == f"{NEW}-1"

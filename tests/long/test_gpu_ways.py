@@ -54,6 +54,10 @@ SECRETS = {"gpu_operator_ngc_api_key": "planted-api-key-7d1f", "gpu_operator_lic
 
 @pytest.fixture(scope="module")
 def lab():
+    """A fresh one. USE_LAB names one that is up already, for single tests of a way that is there."""
+    if name := os.environ.get("USE_LAB"):
+        yield RunningLab(name, "")
+        return
     fresh = RunningLab("byhand", "10.109.0.0/22")
     fresh.command("down")
     fresh.up()
