@@ -310,7 +310,7 @@ def test_the_operator_from_nothing_takes_the_drivers_that_are_there(lab, hosts, 
     done = changed(output)
     crds = "The CRDs are those of the chart of release gpu-operator"
     assert done.index(crds) < done.index("Helm has installed release gpu-operator")
-    assert re.search(r"\[lab\] gpu-operator, \d+ of 180 s: \d+ of \d+ ready; waiting for ", output), output
+    assert re.search(r"\[lab\] gpu-operator/gpu-operator, \d+ of 180 s: \d+ of \d+ ready; waiting for ", output), output
     policy = lab.get("clusterpolicy", "cluster-policy")
     assert (policy["status"]["state"], policy["spec"]["driver"]["enabled"]) == ("ready", False)
     nodes = [lab.get("node", name) for name in hosts]
@@ -351,7 +351,7 @@ def test_ready_is_more_than_the_operators_own_word(play, variables, what, words)
     variables = json.dumps({**variables, "gpu_operator_timeout": 35})
     done = play("site.yml", "--tags", "gpu_operator", "-e", variables, stack="operator", check=False)
     assert done.returncode != 0
-    lines = re.findall(r"\[lab\] gpu-operator, \d+ of 35 s: .*", done.stdout)
+    lines = re.findall(r"\[lab\] gpu-operator/gpu-operator, \d+ of 35 s: .*", done.stdout)
     assert len(lines) > 1
     assert [line for line in lines if what not in line] == []
     assert words in " ".join(done.stdout.split())
