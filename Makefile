@@ -63,8 +63,8 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, shellcheck,
 	$(BIN)/shellcheck $(shell git grep -lE '^#!.*\b(ba)?sh$$' 2>/dev/null || echo lab/setup.sh .ci/run)
 	$(BIN)/antsibull-changelog lint
 
-sanity: setup-tests  ## ansible-test sanity, but for pylint (docs/contributing.md says why)
-	tests/sanity/run.sh --skip-test pylint
+sanity: setup-tests  ## ansible-test sanity, but for pylint and yamllint (docs/contributing.md says why)
+	tests/sanity/run.sh --skip-test pylint --skip-test yamllint
 
 unit: setup-tests  ## unit tests
 	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit

@@ -197,6 +197,11 @@ def permission_of(path: str, listing: bool = False) -> str:
     return f"{verb} {resource} (apiGroup {group!r}){where}"
 
 
+def local_path(text: str) -> str:
+    """A path with ~ for the home, of an option that may also be something else and so has no type of its own."""
+    return os.path.expanduser(text)
+
+
 def first_kubeconfig(params: Mapping, environment: Mapping = os.environ) -> tuple[str, str] | None:
     """(path, where it was set) of the kubeconfig named by option or environment, None where neither does."""
     if any(params.get(option) or environment.get(f"K8S_AUTH_{option.upper()}") for option in ("host", "api_key")):
@@ -218,7 +223,7 @@ def check_kubeconfig(params: Mapping, environment: Mapping = os.environ) -> None
     if not found:
         return
     value, source = found
-    paths = [os.path.expanduser(path) for path in value.split(os.pathsep) if path]
+    paths = [local_path(path) for path in value.split(os.pathsep) if path]
     if not any(os.path.exists(path) for path in paths):
         raise KubeconfigError(
             f"the kubeconfig {value} does not exist (set by {source})",

@@ -69,8 +69,6 @@ left_alone:
   returned: success
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import drift
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
@@ -79,6 +77,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     NotFound,
     auth_argument_spec,
     connect,
+    local_path,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
@@ -102,7 +101,7 @@ def manifest(module):
     command += ["--namespace", params["namespace"]]
     if params.get("context"):
         command += ["--kube-context", params["context"]]
-    environment = {"KUBECONFIG": os.path.expanduser(params["kubeconfig"])} if params.get("kubeconfig") else {}
+    environment = {"KUBECONFIG": local_path(params["kubeconfig"])} if params.get("kubeconfig") else {}
     rc, out, err = module.run_command(command, environ_update=environment)
     if rc != 0:
         module.fail_json(msg=f"Helm can't tell what release {params['release_name']} consists of: {err.strip()}")

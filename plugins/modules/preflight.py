@@ -129,6 +129,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Unreachable,
     auth_argument_spec,
     connect,
+    local_path,
 )
 
 
@@ -150,7 +151,7 @@ def chart_findings(charts, versions):
     for variable, reference in sorted(charts.items()):
         words = inputs.chart_problem(reference, os.path.exists, os.path.isdir)
         if not words and input_contradictions.is_path(reference):
-            chart = chart_file(os.path.expanduser(reference))
+            chart = chart_file(local_path(reference))
             found += inputs.check_chart_file(variable, reference, chart, versions.get(variable))
         if words:
             found.append(
