@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# For the scripts beside it, which share tests out on labs side by side.
+
+# begin LETTER NETWORK LOGS: the labs are called LETTER and a number; NETWORK is the second number of the first one's addresses.
+begin() {
+  letter=$1 network=$2 logs=$3 jobs=()
+  bundle=${BUNDLE:+--bundle $BUNDLE}
+  mkdir -p "$logs"
+  # Each kubelet and containerd watches files.
+  sysctl -q fs.inotify.max_user_instances=2048 || true
+}
+
+up() {
+  local python=.venv/bin/python
+  [ -x $python ] || python=python3
+  # Unquoted on purpose: two words, or none.
+  # shellcheck disable=SC2086
+  $python -m lab up --name "$letter$1" --network "10.$((network + 4 * $1)).0.0/22" $bundle
+}
+
+down() {
+  .venv/bin/python -m lab down --name "$letter$1"
+}
+
+# share N LOG WORD...: tests on a lab of their own, in the background.
+share() {
+  local number=$1 log=$2
+  shift 2
+  (
+    up "$number" && env "USE_LAB=$letter$number" .venv/bin/python -m pytest -s -rA --durations=0 "$@"
+    ended=$?
+    down "$number"
+    exit $ended
+  ) >"$logs/$log.log" 2>&1 &
+  jobs+=($!)
+}
+
+# Waits for all, tells how each test ended, and is true if none failed.
+finish() {
+  local ended=0
+  for job in "${jobs[@]}"; do
+    wait "$job" || ended=1
+  done
+  grep -hE "^(PASSED|FAILED|ERROR)|^=+ .* in |killed at|ended with" "$logs"/*.log
+  return $ended
+}
