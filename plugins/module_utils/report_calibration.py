@@ -102,7 +102,9 @@ def figures(result: dict) -> list[tuple[str, str, str]]:
         value: Any = result
         for key in place.split("."):
             value = value.get(key) if isinstance(value, dict) else None
-        found.append((label, place, shown(value)))
+        # Only where models were fetched first; a measured load has no such part else.
+        if value is not None or place != "model_load.fetch_s":
+            found.append((label, place, shown(value)))
     return found
 
 

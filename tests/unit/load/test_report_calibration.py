@@ -104,3 +104,9 @@ def test_the_table_of_the_console(result):
     assert lines[0].startswith("One pod of riva/riva-asr carries 21 streams")
     assert "     32  failed    60.00     6760     21.4     14.0" in lines
     assert "    stream_limit: 21" in lines
+
+
+def test_fetched_models_have_a_row_where_they_were_fetched(result):
+    assert "model_load.fetch_s" not in Page(render(result)).figures
+    fetched = {**result, "model_load": {**result["model_load"], "fetch_s": 25.0}}
+    assert Page(render(fetched)).figures["model_load.fetch_s"] == "25"
