@@ -60,7 +60,7 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, shellcheck,
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint -q
 	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
-	$(BIN)/shellcheck $(shell git grep -lE '^#!.*\b(ba)?sh$$' 2>/dev/null || echo lab/setup.sh .ci/run)
+	$(BIN)/shellcheck --external-sources $(shell git grep -lE '^#!.*\b(ba)?sh$$' 2>/dev/null || echo lab/setup.sh .ci/run)
 	$(BIN)/antsibull-changelog lint
 
 sanity: setup-tests  ## ansible-test sanity, but for pylint and yamllint (docs/contributing.md says why)
