@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 # Arguments of prometheus-operator that name images of pods it makes.
 _ARGUMENT = re.compile(r"^--(?:prometheus-config-reloader|thanos-default-base-image|[a-z-]*-default-base-image)=(\S+)$")
 _IMAGE = re.compile(r"^[a-z0-9][\w./-]*(:\d+/[\w./-]+)?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$")
-_NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
 
 def images_of(item) -> Iterator[str]:
@@ -101,17 +100,8 @@ def sbom(version: str, components: list[dict]) -> dict:
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, told)}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, told)}",
         "version": 1,
         "metadata": {"component": {"type": "application", "name": "speechops.riva", "version": version}},
         "components": ordered,
     }
-
-
-def merged(one: Mapping, other: Mapping) -> dict:
-    """Both mappings in one, key by key; the other one wins."""
-    found = dict(one)
-    for key, value in other.items():
-        inner = found.get(key)
-        found[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return found

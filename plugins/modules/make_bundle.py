@@ -123,6 +123,7 @@ except ImportError:  # Ansible itself needs it, and this runs on the controller
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import bundles
 from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
+from ansible_collections.speechops.riva.plugins.module_utils.riva_values import merged
 
 SUMS = "SHA256SUMS"
 CHART = {
@@ -136,11 +137,8 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 def digest(path):
-    found = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pack(target, files):
@@ -169,7 +167,7 @@ def values_of(chart):
                 values = yaml.safe_load(archive.extractfile(name)) or {}
                 for sub in reversed(parts[2:-1:2]):
                     values = {sub: values}
-                found = bundles.merged(found, values)
+                found = merged(found, values)
     return found
 
 
@@ -220,8 +218,8 @@ class Bundle:
         self.add("helm", shown["name"], shown["version"], target)
         values = chart["values"]
         if self.asked["registry"]:
-            whole = bundles.merged(values_of(target), values)
-            values = bundles.merged(values, bundles.mirrored(whole, self.asked["registry"]))
+            whole = merged(values_of(target), values)
+            values = merged(values, bundles.mirrored(whole, self.asked["registry"]))
         with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
             json.dump(chart["values"], file)
             file.flush()

@@ -6,7 +6,7 @@ begin() {
   letter=$1 network=$2 logs=$3 jobs=()
   bundle=${BUNDLE:+--bundle $BUNDLE}
   mkdir -p "$logs"
-  # Each kubelet and containerd watches files.
+  # Each kubelet and containerd watches files. In a container it can't be set, and what the machine has may be enough.
   sysctl -q fs.inotify.max_user_instances=2048 || true
 }
 

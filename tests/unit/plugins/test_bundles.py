@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import bundles
+from ansible_collections.speechops.riva.plugins.module_utils.riva_values import merged
 
 ROOT = Path(__file__).resolve().parents[3]
 HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
@@ -76,9 +77,9 @@ def rendered(chart: Path, values: dict) -> set[str]:
 @pytest.mark.parametrize("chart", CHARTS, ids=[chart.name for chart in CHARTS])
 def test_every_image_of_a_chart_comes_from_the_mirror(chart):
     asked = {"streams": {"limit": 1}, "modelInit": {"enabled": True}} if chart.name == "chart" else {}
-    values = bundles.merged(yaml.safe_load((chart / "values.yaml").read_text()), asked)
+    values = merged(yaml.safe_load((chart / "values.yaml").read_text()), asked)
     before = rendered(chart, asked)
-    after = rendered(chart, bundles.merged(asked, bundles.mirrored(values, MIRROR)))
+    after = rendered(chart, merged(asked, bundles.mirrored(values, MIRROR)))
     assert before
     assert {image for image in after if not image.startswith(f"{MIRROR}/")} == set()
     assert len(after) == len(before)
