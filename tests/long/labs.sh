@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # For the scripts beside it, which share tests out on labs side by side.
 
-# begin LETTER NETWORK LOGS: the labs are called LETTER and a number; NETWORK is the second number of the first one's addresses.
+# begin LETTER NETWORK LOGS: the labs are called LETTER and a number; NETWORK is the second number of their addresses.
 begin() {
   letter=$1 network=$2 logs=$3 jobs=()
   bundle=${BUNDLE:+--bundle $BUNDLE}
@@ -10,12 +10,16 @@ begin() {
   sysctl -q fs.inotify.max_user_instances=2048 || true
 }
 
+network_of() {
+  echo "10.$network.$((4 * $1)).0/22"
+}
+
 up() {
   local python=.venv/bin/python
   [ -x $python ] || python=python3
   # Unquoted on purpose: two words, or none.
   # shellcheck disable=SC2086
-  $python -m lab up --name "$letter$1" --network "10.$((network + 4 * $1)).0.0/22" $bundle
+  $python -m lab up --name "$letter$1" --network "$(network_of "$1")" $bundle
 }
 
 down() {

@@ -2,8 +2,8 @@
 
     USE_LAB=X pytest tests/long/test_switching.py
 
-The lab needs four GPU nodes (`lab up --gpu-nodes 4`), since half of its GPUs are too old for a NIM, and KEDA's images
-(`lab add keda`). It ends as it began: engine sdk, autoscaler hpa.
+Half of a lab's GPUs are too old for a NIM, so it gets four GPU nodes for the time, and KEDA's images. It ends as it
+began: engine sdk, autoscaler hpa, as many nodes.
 """
 
 from __future__ import annotations
@@ -60,12 +60,28 @@ def whole(lab) -> str:
     return seen["table"]
 
 
+def young(lab) -> list[str]:
+    """The nodes with GPUs that a NIM runs on, once the device plugin offers them."""
+    nodes = lab.get("nodes", "-l", "nvidia.com/gpu.compute.major=8")["items"]
+    return [node["metadata"]["name"] for node in nodes if node["status"]["allocatable"].get("nvidia.com/gpu")]
+
+
 @pytest.fixture(scope="module")
 def ready(installed):
-    if len(installed.get("nodes", "-l", "nvidia.com/gpu.compute.major=8")["items"]) < 2:
-        pytest.skip("the lab has too few GPUs that a NIM runs on: lab up --gpu-nodes 4")
+    before = len(installed.state["nodes"]) - 1
+    if before < 4:
+        installed.up("--gpu-nodes", "4")
+        eventually(lambda: len(young(installed)) >= 2, 240)
     installed.command("add", "keda", timeout=7200)
-    return installed
+    yield installed
+    if before < 4:
+        for number in range(before + 1, 5):
+            node = f"{installed.name}-gpu-{number}"
+            installed.kubectl(
+                "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s", timeout=150
+            )
+        installed.up("--gpu-nodes", str(before))
+        whole(installed)
 
 
 def test_from_the_hpa_to_keda(ready):
