@@ -10,13 +10,18 @@ cd "$(dirname "$0")/../.." || exit 1
 begin w 164 "${LOGS:-build/way}"
 RECORD=$(realpath "${LOGS:-build/way}")/figures.jsonl
 export RECORD
-built=${BUNDLE:+ and not cert_manager and not gateway_api}
+built=" or cert_manager or gateway_api"
+[ -z "${BUNDLE:-}" ] || built=""
 # The first one alone: it lays out the bundle.
 up 0 || exit 1
-share 0 way_in tests/long/test_way_in.py -k "not half_open"
-share 1 whole_runs tests/long/test_whole_runs.py -k "not nowhere$built"
-share 2 guards tests/long/test_exposure.py tests/long/test_guards.py
+share 0 streams tests/long/test_way_in.py -k "long_streams or 300_streams or spread or bad_calls"
+share 1 pods tests/long/test_way_in.py -k "scale_up or dies"
+share 2 updates tests/long/test_way_in.py -k "rolling or traefiks"
 share 3 routes tests/long/test_routes.py tests/long/test_way_in.py -k "test_routes or half_open"
+share 4 guards tests/long/test_exposure.py tests/long/test_guards.py
+share 5 plain tests/long/test_whole_runs.py -k "none or given$built"
+share 6 tls tests/long/test_whole_runs.py -k "TLS and not mTLS"
+share 7 mtls tests/long/test_whole_runs.py -k "mTLS"
 finish
 ended=$?
 cat "$RECORD"
