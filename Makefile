@@ -54,12 +54,13 @@ load-test: setup  ## load the speech service; the report lies in build/report
 demo: site load-test  ## the main job: lab, site.yml, load, 1 -> 3 -> 1 replicas, report
 	@echo "The report: $(CURDIR)/build/report/index.html"
 
-lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, shellcheck, changelog fragments
+lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, kubeconform, shellcheck, changelog fragments
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint -q
 	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
+	PYTHONPATH=collections $(BIN)/python -m tests.conform
 	$(BIN)/shellcheck --external-sources $(shell git grep -lE '^#!.*\b(ba)?sh$$' 2>/dev/null || echo lab/setup.sh .ci/run)
 	$(BIN)/antsibull-changelog lint
 

@@ -20,7 +20,8 @@ TOOLS = {
     "run.sh": "ansible-test sanity",
     "antsibull-changelog": None,
     "pytest": "unit tests",
-    "python": None,
+    "tests.conform": "kubeconform",
+    "lab": None,
 }
 
 
@@ -59,8 +60,11 @@ def test_the_section_on_tests_names_what_make_test_runs():
     commands = set()
     for target in ("lint", "sanity", "test"):
         (lines,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
-        commands |= {Path(words[0]).name for line in lines.splitlines() if (words := line.split())[0] != "@#"}
-    assert commands == set(TOOLS)
+        for line in lines.splitlines():
+            words = [word for word in line.split() if "=" not in word]
+            # python -m NAME
+            commands.add(words[2] if words[1:2] == ["-m"] else Path(words[0]).name)
+    assert commands - {"@#"} == set(TOOLS)
     assert [words for words in TOOLS.values() if words and words not in SECTIONS["Testing"]] == []
 
 
