@@ -28,10 +28,12 @@ from ansible_collections.speechops.riva.plugins.module_utils.gpu_labels import (
     mapping,
     sequence,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import parse_quantity
 
 API = "/apis/resource.k8s.io/v1"
 DRIVER = "gpu.nvidia.com"
-UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "": 1}
+# A whole amount of bytes; what else a quantity may be is no size of memory.
+BYTES = re.compile(r"\d+(Ki|Mi|Gi|Ti|k|M|G|T|)")
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def value_of(device: Mapping, name: str) -> str | None:
 def memory_mib(device: Mapping) -> int | None:
     capacity = mapping(device.get("capacity"))
     text = str(mapping(capacity.get("memory") or capacity.get(f"{DRIVER}/memory")).get("value") or "")
-    number = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T|)", text)
-    return int(number[1]) * UNITS[number[2]] // 2**20 if number else None
+    size = parse_quantity(text) if BYTES.fullmatch(text) else None
+    return None if size is None else int(size) // 2**20
 
 
 def is_tainted(device: Mapping) -> bool:

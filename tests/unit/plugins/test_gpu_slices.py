@@ -62,6 +62,14 @@ def test_a_qualified_name_is_the_same_attribute():
     assert gpu_slices.labels_of([device("gpu-0", domain="gpu.nvidia.com/")]) == gpu_slices.labels_of([device("gpu-0")])
 
 
+@pytest.mark.parametrize(
+    ("memory", "told"),
+    [("16106127360", "15360"), ("15Gi", "15360"), ("16G", "15258"), ("1.5Gi", None), ("500m", None), ("Gi", None)],
+)
+def test_memory_is_a_whole_amount_of_bytes(memory, told):
+    assert gpu_slices.labels_of([device("gpu-0", memory=memory)]).get("nvidia.com/gpu.memory") == told
+
+
 def test_of_different_gpus_the_least_counts():
     labels = gpu_slices.labels_of([device("gpu-0"), device("gpu-1", T4, "15Gi")])
     assert labels["nvidia.com/gpu.compute.major"] == "7"
