@@ -4,6 +4,6 @@
 import sys
 from pathlib import Path
 
-from tests.gpu_host.host import SYSTEMS, make_base
+from tests.gpu_host.systems import SYSTEMS, make_base
 
 make_base(Path(sys.argv[1]), SYSTEMS[sys.argv[2] if len(sys.argv) > 2 else "debian12"])

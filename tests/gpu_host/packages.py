@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from pathlib import Path
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "gpu"
 OLD, NEW, NEXT_BRANCH = "580.95.05", "580.159.04", "590.44.01"
 TOOLKIT = "1.20.0"
+# Of Debian 12.
+KERNEL = "6.1.0-32-amd64"
 
 NVIDIA_SMI = """#!/bin/sh
 # A stub: answers as nvidia-smi did on a real H100, once the module is loaded.
@@ -114,7 +115,7 @@ def driver(version: str) -> list[Package]:
         files = {"usr/lib/nvidia/module": kernel_module(name, version)}
         # A driver whose build fails, as one against missing headers: only where a test wishes it.
         broken = '#!/bin/sh\n[ ! -e /etc/break-the-build ] || { echo "dkms: no headers" >&2; exit 10; }\n'
-        return Package(name, full, files, f"linux-headers-{os.uname().release}", other, broken)
+        return Package(name, full, files, f"linux-headers-{KERNEL}", other, broken)
 
     return [
         Package(
@@ -159,10 +160,8 @@ def toolkit(version: str) -> list[Package]:
 
 
 def headers() -> Package:
-    release = os.uname().release
-    return Package(
-        f"linux-headers-{release}", "1", {f"lib/modules/{release}/build/Makefile": "", "usr/share/doc/headers": release}
-    )
+    files = {f"lib/modules/{KERNEL}/build/Makefile": "", "usr/share/doc/headers": KERNEL}
+    return Package(f"linux-headers-{KERNEL}", "1", files)
 
 
 def make_key(home: Path) -> None:

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The nvidia_driver role by dnf: module streams, version locks and rpm's database, on a host made as Rocky Linux 9 is.
 
-What of the host is real, and what is not, stands in tests/gpu_host/host.py. The tests of the class build on each other,
-in the order in which they stand; each of the others has a fresh host.
+What of the host is real, and what is not, stands in tests/gpu_host/systems.py. The tests of the class build on each
+other, in the order in which they stand; each of the others has a fresh host.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import os
 
 import pytest
 
-from tests.gpu_host.host import ROCKY9, changed, fine, make_base, said
+from tests.gpu_host.host import changed, fine, installed_by_proxy, said
 from tests.gpu_host.packages import NEW, NEXT_BRANCH, OLD
 from tests.gpu_host.rpm_packages import KERNEL
+from tests.gpu_host.systems import ROCKY9, make_base
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting the host's file system needs root")
 
@@ -213,15 +214,4 @@ def test_fabric_manager_is_of_the_exact_version(fresh):
 
 
 def test_a_proxy_that_alone_knows_the_way_is_taken(fresh, proxy):
-    address, given = proxy
-    mirror = {
-        "nvidia_driver_repository_url": "http://mirror.test/driver/",
-        "nvidia_driver_repository_key": "http://mirror.test/key.asc",
-        "nvidia_driver_toolkit_repository_url": "http://mirror.test/toolkit/",
-        "nvidia_driver_toolkit_repository_key": "http://mirror.test/key.asc",
-    }
-    assert "nvidia_driver_proxy" in said(fresh.play(**mirror))
-    assert given == []
-    fine(fresh.play(nvidia_driver_proxy=address, **mirror))
-    assert set(fresh.packages()) == DRIVER | TOOLKIT
-    assert {path.split("/")[1] for path in given} == {"driver", "toolkit", "key.asc"}
+    assert set(installed_by_proxy(fresh, proxy)) == DRIVER | TOOLKIT
