@@ -39,6 +39,14 @@ share() {
   jobs+=($!)
 }
 
+# alone LOG WORD...: tests that need no lab, in the background.
+alone() {
+  local log=$1
+  shift
+  .venv/bin/python -m pytest -s -rA --durations=0 "$@" >"$logs/$log.log" 2>&1 &
+  jobs+=($!)
+}
+
 # Waits for all, tells how each test ended, and is true if none failed.
 finish() {
   local ended=0

@@ -3,7 +3,8 @@
 
 The cluster is a lab of its own. Each of its GPU nodes has a host beside it, of the node's name and with the GPUs that
 the node says it has, on which the driver is installed (tests/gpu_host); the API server drains the node for it. The
-tests build on each other, in the order in which they stand.
+tests build on each other, in the order in which they stand; the fixtures `by_hand`, `drivers` and `by_operator` bring
+what the tests before them would have left, where only some run (gpu.sh).
 """
 
 from __future__ import annotations
@@ -22,33 +23,17 @@ import pytest
 import yaml
 
 from lab.settings import GPU_MODELS, GPU_SOFTWARE
-from tests.gpu_host.host import INVENTORY, changed, make_base
+from tests.gpu_host.host import INVENTORY, changed
 from tests.gpu_host.packages import NEW, OLD
 from tests.gpu_host.pretended import pretend
+from tests.gpu_host.systems import make_base
 from tests.integration.running_lab import REPOSITORY, RunningLab, run, traces
+from tests.integration.test_gpu_stack import CLASS, EXPORTER
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 SWITCH = "sys/bus/pci/devices/0000:07:00.0"
-PAIN = """
-apiVersion: node.k8s.io/v1
-kind: RuntimeClass
-metadata: {name: pain}
-handler: runc
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: pain, namespace: default}
-spec:
-  selector: {matchLabels: {app: pain}}
-  template:
-    metadata: {labels: {app: pain}}
-    spec:
-      nodeSelector: {no-node: "has-this"}
-      containers:
-        - {name: nvidia-dcgm-exporter, image: "docker.io/library/busybox:1.36", command: [sleep, "600"]}
-"""
 SECRETS = {"gpu_operator_ngc_api_key": "planted-api-key-7d1f", "gpu_operator_licence_token": "planted-token-93bc"}
 
 
@@ -124,6 +109,36 @@ def play(lab, inventory, lab_inventory):
         )
 
     return run_it
+
+
+@pytest.fixture(scope="module")
+def by_hand(hosts, play):
+    """The GPUs are usable, by hand."""
+    if not all(map(version_on, hosts.values())):
+        put(hosts[max(hosts)], switch())
+        play("site.yml", "--tags", "gpu")
+
+
+@pytest.fixture(scope="module")
+def drivers(hosts, play):
+    """The hosts have drivers, and the cluster may know nothing of it."""
+    if not all(map(version_on, hosts.values())):
+        put(hosts[max(hosts)], switch())
+        play("site.yml", "--tags", "nvidia_driver")
+
+
+@pytest.fixture(scope="module")
+def by_operator(lab, drivers, play):
+    """The GPUs are usable by the operator, with the hosts' drivers."""
+    if "gpu-operator" not in lab.kubectl("get", "deployments", "-A", "-o", "name"):
+        play("site.yml", "--tags", "gpu", stack="operator")
+
+
+@pytest.fixture
+def without_operator(lab, hosts, play):
+    """Neither the operator nor a driver is there."""
+    if any(map(version_on, hosts.values())):
+        play("playbooks/uninstall.yml", "-e", "uninstall_driver=true", stack="operator")
 
 
 def version_on(root):
@@ -249,13 +264,13 @@ def test_what_is_there_serves_as_preinstalled_too(lab, play):
     assert "nvidia-device-plugin" in lab.kubectl("get", "daemonsets", "-A", "-o", "name")
 
 
-def test_the_other_way_is_refused(play):
+def test_the_other_way_is_refused(by_hand, play):
     refused(play("site.yml", "--tags", "gpu", stack="operator", check=False), "two_stacks", "set gpu_stack to manual")
 
 
-def test_pains_of_the_cluster_are_named_by_site_before_anything_is_changed(lab, play, tmp_path):
+def test_pains_of_the_cluster_are_named_by_site_before_anything_is_changed(lab, by_hand, play, tmp_path):
     file = tmp_path / "pain.yaml"
-    file.write_text(PAIN)
+    file.write_text(f"{CLASS}---{EXPORTER}")
     lab.kubectl("apply", "-f", file)
     try:
         done = play("site.yml", "--tags", "gpu", "-e", "nvidia_device_plugin_runtime_class=pain", check=False)
@@ -276,13 +291,13 @@ THERE = {
 
 
 @pytest.mark.parametrize(("check", "files"), THERE.items(), ids=THERE.keys())
-def test_a_pain_of_a_driver_that_is_there_is_named_before_anything_is_changed(hosts, play, check, files):
+def test_a_pain_of_a_driver_that_is_there_is_named_before_anything_is_changed(hosts, by_hand, play, check, files):
     with harmed(hosts[min(hosts)], **files):
         done = play("site.yml", "--tags", "gpu", stack="preinstalled", check=False)
     refused(done, check)
 
 
-def test_an_upgrade_brings_the_driver_to_each_node(lab, hosts, play):
+def test_an_upgrade_brings_the_driver_to_each_node(lab, hosts, by_hand, play):
     newer = ("-e", f"nvidia_driver_version={NEW}")
     planned = play("playbooks/upgrade.yml", "--check", *newer).stdout
     assert "nvidia-device-plugin" in planned
@@ -305,7 +320,8 @@ def test_uninstall_takes_the_driver_where_it_is_asked_to(lab, hosts, play):
     assert "nvidia" not in lab.kubectl("get", "daemonsets,runtimeclasses", "-A", "-o", "name")
 
 
-def test_the_operator_from_nothing_takes_the_drivers_that_are_there(lab, hosts, play):
+def test_the_operator_from_nothing_takes_the_drivers_that_are_there(lab, hosts, drivers, play):
+    before = {name: version_on(root) for name, root in hosts.items()}
     output = play("site.yml", stack="operator").stdout
     done = changed(output)
     crds = "The CRDs are those of the chart of release gpu-operator"
@@ -315,19 +331,19 @@ def test_the_operator_from_nothing_takes_the_drivers_that_are_there(lab, hosts, 
     assert (policy["status"]["state"], policy["spec"]["driver"]["enabled"]) == ("ready", False)
     nodes = [lab.get("node", name) for name in hosts]
     assert [node["status"]["allocatable"]["nvidia.com/gpu"] for node in nodes] == ["2", "2"]
-    assert {f" {NEW} " in version_on(root) for root in hosts.values()} == {True}
+    assert {name: version_on(root) for name, root in hosts.items()} == before
 
 
 def test_a_second_run_of_the_operators_way_changes_nothing(play):
     assert changed(play("site.yml", stack="operator").stdout) == []
 
 
-def test_old_crds_are_those_of_the_chart_again(lab, play):
+def test_old_crds_are_those_of_the_chart_again(lab, by_operator, play):
     """Helm itself never changes a CRD that is there."""
     columns = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns"}]'
     lab.kubectl("patch", "crd", "clusterpolicies.nvidia.com", "--type=json", "-p", columns)
     assert "STATUS" not in lab.kubectl("get", "clusterpolicy")
-    done = changed(play("site.yml", "--tags", "gpu_operator", stack="operator").stdout)
+    done = changed(play("site.yml", "--tags", "gpu", stack="operator").stdout)
     assert done == ["The CRDs are those of the chart of release gpu-operator"]
     assert "STATUS" in lab.kubectl("get", "clusterpolicy")
 
@@ -347,9 +363,9 @@ SHORT = {
 
 
 @pytest.mark.parametrize(("variables", "what", "words"), SHORT.values(), ids=SHORT.keys())
-def test_ready_is_more_than_the_operators_own_word(play, variables, what, words):
+def test_ready_is_more_than_the_operators_own_word(by_operator, play, variables, what, words):
     variables = json.dumps({**variables, "gpu_operator_timeout": 35})
-    done = play("site.yml", "--tags", "gpu_operator", "-e", variables, stack="operator", check=False)
+    done = play("site.yml", "--tags", "gpu", "-e", variables, stack="operator", check=False)
     assert done.returncode != 0
     lines = re.findall(r"\[lab\] gpu-operator/gpu-operator, \d+ of 35 s: .*", done.stdout)
     assert len(lines) > 1
@@ -357,12 +373,60 @@ def test_ready_is_more_than_the_operators_own_word(play, variables, what, words)
     assert words in " ".join(done.stdout.split())
 
 
-def test_uninstall_takes_the_driver_along_that_the_operator_used(lab, hosts, play):
-    asked = ("-e", "uninstall_driver=true", "-e", f"nvidia_driver_version={NEW}")
+GROUPS = {
+    "gpu_operator_mig_manager_enabled": True,
+    "gpu_operator_mig_layouts": {"halves": [{"devices": "all", "mig-enabled": True, "mig-devices": {"3g.20gb": 2}}]},
+}
+
+
+def in_groups(hosts):
+    first, second = sorted(hosts)
+    groups = [
+        {"name": "shared", "nodes": [first], "sharing": "time-slicing", "replicas": 4},
+        {"name": "slices", "nodes": [second], "mig_strategy": "mixed", "mig_layout": "halves"},
+    ]
+    return "-e", json.dumps({**GROUPS, "gpu_operator_groups": groups})
+
+
+def test_groups_of_nodes_share_and_are_cut(lab, hosts, by_operator, play):
+    """What the operator's parts read of it: the stand-in has no MIG manager, and its device plugin shares nothing."""
+    (first, second), variables = sorted(hosts), in_groups(hosts)
+    planned = changed(play("site.yml", "--tags", "gpu", "--check", "--diff", *variables, stack="operator").stdout)
+    assert "Nodes of a group are labelled with its configuration" in planned
+    assert own_labels(lab, first) == own_labels(lab, second) == {}
+    play("site.yml", "--tags", "gpu", *variables, stack="operator")
+    assert own_labels(lab, first) == {"device-plugin.config": "shared"}
+    assert own_labels(lab, second) == {"device-plugin.config": "slices", "mig.config": "halves"}
+    spec = lab.get("clusterpolicy", "cluster-policy")["spec"]
+    plugin, manager = spec["devicePlugin"]["config"], spec["migManager"]["config"]
+    assert (plugin["name"], plugin["default"]) == ("device-plugin-config", "default")
+    texts = lab.get("configmap", plugin["name"], "-n", "gpu-operator")["data"]
+    shared, slices = yaml.safe_load(texts["shared"]), yaml.safe_load(texts["slices"])
+    assert set(texts) == {"default", "shared", "slices"}
+    assert shared["sharing"]["timeSlicing"]["resources"] == [{"name": "nvidia.com/gpu", "replicas": 4}]
+    assert slices["flags"]["migStrategy"] == "mixed"
+    layouts = lab.get("configmap", manager["name"], "-n", "gpu-operator")["data"]["config.yaml"]
+    assert yaml.safe_load(layouts)["mig-configs"] == GROUPS["gpu_operator_mig_layouts"]
+    assert changed(play("site.yml", "--tags", "gpu", *variables, stack="operator").stdout) == []
+
+
+def own_labels(lab, name):
+    """The labels by which a node has a configuration of its own."""
+    labels = lab.get("node", name)["metadata"]["labels"]
+    return {
+        key: labels[f"nvidia.com/{key}"]
+        for key in ("device-plugin.config", "mig.config")
+        if f"nvidia.com/{key}" in labels
+    }
+
+
+def test_uninstall_takes_driver_and_labels_along_that_the_operator_used(lab, hosts, by_operator, play):
+    asked = ("-e", "uninstall_driver=true", *in_groups(hosts))
     play("playbooks/uninstall.yml", *asked, stack="operator")
     for name, root in hosts.items():
         assert version_on(root) == "", name
         assert schedulable(lab, name), name
+        assert own_labels(lab, name) == {}, name
     assert "nvidia" not in lab.kubectl("get", "daemonsets,runtimeclasses", "-A", "-o", "name")
     assert changed(play("playbooks/uninstall.yml", *asked, stack="operator").stdout) == []
 
@@ -385,7 +449,7 @@ def plain(value):
     return f"{value}\n{text}"
 
 
-def test_secrets_of_the_enterprise_edition_are_in_secrets_alone(lab, play, tmp_path):
+def test_secrets_of_the_enterprise_edition_are_in_secrets_alone(lab, without_operator, play, tmp_path):
     """The images of the edition can't be had; its Secrets and values are made, and the lab's operator takes them."""
     file = tmp_path / "vault.yml"
     # The driver's image is waited for in vain.
@@ -395,7 +459,7 @@ def test_secrets_of_the_enterprise_edition_are_in_secrets_alone(lab, play, tmp_p
         "gpu_operator_timeout": 30,
     }
     file.write_text(yaml.safe_dump({**wanted, **SECRETS}))
-    done = play("site.yml", "--tags", "gpu_operator", "--diff", "-vv", "-e", f"@{file}", stack="operator", check=False)
+    done = play("site.yml", "--tags", "gpu", "--diff", "-vv", "-e", f"@{file}", stack="operator", check=False)
     where = {marker: [] for marker in SECRETS.values()}
     for kind in ("secrets", "configmaps", "clusterpolicies", "daemonsets", "deployments", "events"):
         for item in lab.get(kind, "-A")["items"]:
@@ -423,9 +487,7 @@ def test_secrets_of_the_enterprise_edition_are_in_secrets_alone(lab, play, tmp_p
 
 
 def test_the_enterprise_edition_without_its_key_is_refused(play):
-    done = play(
-        "site.yml", "--tags", "gpu_operator", "-e", "gpu_operator_edition=enterprise", stack="operator", check=False
-    )
+    done = play("site.yml", "--tags", "gpu", "-e", "gpu_operator_edition=enterprise", stack="operator", check=False)
     assert done.returncode != 0
     assert "gpu_operator_ngc_api_key is empty" in " ".join(done.stdout.split())
     assert changed(done.stdout) == []
