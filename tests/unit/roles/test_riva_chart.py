@@ -354,13 +354,16 @@ def test_the_limit_speaks_through_readiness(values, in_readiness):
     (item,) = [item for item in by_kind("ConfigMap", **values) if "haproxy.cfg" in item["data"]]
     text = item["data"]["haproxy.cfg"]
     assert ("monitor fail if { srv_conn(speech/riva) ge 20 } { nbsrv(others) gt 0 }" in text) is in_readiness
-    services = {item["metadata"]["name"]: item for item in by_kind("Service", **values)}
-    assert ("riva-asr-room" in services) is in_readiness
-    if in_readiness:
-        room = services["riva-asr-room"]
-        assert room["spec"]["clusterIP"] == "None"
-        # Prometheus must not find the pods twice.
-        assert room["metadata"]["labels"]["app.kubernetes.io/name"] != "riva"
+    # Asked through the Service: what is ready it knows at once, and DNS only when its answers end.
+    assert ("riva-asr.speech.svc.cluster.local:9101" in text) is in_readiness
+    assert [item["metadata"]["name"] for item in by_kind("Service", **values)] == ["riva-asr"]
+
+
+@pytest.mark.parametrize(("pods", "asked"), [(2, 8), (20, 20), (200, 32)])
+def test_more_pods_are_asked_more_often_for_room(pods, asked):
+    maps = by_kind("ConfigMap", **LIMIT, autoscaling={"maxReplicas": pods})
+    (text,) = [item["data"]["haproxy.cfg"] for item in maps if "haproxy.cfg" in item["data"]]
+    assert f"server-template other {asked} riva-asr." in text
 
 
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed here")

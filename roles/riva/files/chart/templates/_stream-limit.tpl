@@ -72,15 +72,15 @@ frontend limit-metrics
 resolvers cluster
     parse-resolv-conf
     accepted_payload_size 8192
-    hold valid 2s
-    hold nx 1s
-    hold obsolete 1s
+    hold valid 10s
 
+# Asked through the Service: its rules know a new pod within a second, names of pods half a minute later, where DNS keeps answers
+# that long. Each question meets some ready pod; so there are several, each with an answer of the last half second.
 backend others
     option httpchk GET /room
     # The pod itself is among them, and known to be full within half a second: sooner than readiness takes to fall.
-    default-server check inter 500ms fall 1 rise 1 init-addr none resolvers cluster resolve-prefer ipv4
-    server-template other {{ min (int .Values.autoscaling.maxReplicas) 16 }} {{ include "riva.fullname" . }}-room.{{ .Release.Namespace }}.svc.{{ .Values.streams.clusterDomain }}:{{ .Values.streams.metricsPort }}
+    default-server check inter 500ms fall 1 rise 1 init-addr none resolvers cluster resolve-prefer ipv4 resolve-opts allow-dup-ip
+    server-template other {{ min (max (int .Values.autoscaling.maxReplicas) 8) 32 }} {{ include "riva.fullname" . }}.{{ .Release.Namespace }}.svc.{{ .Values.streams.clusterDomain }}:{{ .Values.streams.metricsPort }}
 {{- end }}
 {{- end -}}
 
