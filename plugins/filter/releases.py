@@ -20,5 +20,6 @@ class FilterModule:
             "plain_types": riva_values.plain_types,
             "metallb_objects": metallb.objects,
             "set_only": way_in.set_only,
+            "traefik_policies": way_in.traefik_policies,
             "certificate_object": way_in.certificate_object,
         }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_address
 from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, truth
@@ -50,8 +51,97 @@ def route_values(service, settings):
         "traefik": {"namespace": asked["traefik_namespace"]},
         "prometheus": {"namespace": asked["prometheus_namespace"]},
         "clients": list(asked["network_policy_clients"]),
+        "defaultDeny": truth(asked["network_policy_namespace"]),
+        "extraEgress": proxy_rules(service.get("env") or {}) + list(asked["network_policy_egress"]),
     }
     return {"route": route, "networkPolicy": policy}
+
+
+def port_of(url):
+    """The port that a URL, or HOST:PORT, leads to."""
+    address = urlsplit(url if "://" in url else f"http://{url}")
+    return address.port or (443 if address.scheme == "https" else 80)
+
+
+def proxy_rules(env):
+    """Rules of egress for the proxies that an environment names, by their ports: C(HTTPS_PROXY) and its like."""
+    found = set()
+    for name, value in env.items():
+        if name.lower() in ("http_proxy", "https_proxy", "all_proxy") and value:
+            found.add(port_of(str(value)))
+    return [{"ports": [{"protocol": "TCP", "port": port}]} for port in sorted(found)]
+
+
+# What upstream's chart (41.3.0) lets its own entry points listen on.
+TRAEFIK_PORTS = {"web": 8000, "websecure": 8443, "traefik": 8080, "metrics": 9100}
+FRONT = "riva-front"
+DNS = [{"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")]
+
+
+def _in_namespaces(names, **labels):
+    """A peer of a NetworkPolicy: all pods of these namespaces, or those with the labels."""
+    words = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": sorted(names)}
+    peer = {"namespaceSelector": {"matchExpressions": [words]}}
+    return {**peer, "podSelector": {"matchLabels": labels}} if labels else peer
+
+
+def open_ports(ports):
+    """What of the chart's C(ports) takes calls from outside, as ports of a NetworkPolicy."""
+    found = set()
+    for name, port in (ports or {}).items():
+        exposed = port and (name == FRONT or truth((port.get("expose") or {}).get("default", False)))
+        number = port and int(port.get("port") or TRAEFIK_PORTS.get(name, 0))
+        if exposed and number:
+            found.add((port.get("protocol") or "TCP", number))
+    return [{"protocol": protocol, "port": number} for protocol, number in sorted(found)]
+
+
+def traefik_policies(values, asked):
+    """NetworkPolicies of Traefik's namespace: nothing, but for what Traefik needs.
+
+    values: of Traefik's chart. asked: C(release), C(namespace), C(watched) namespaces, C(prometheus_namespace),
+    C(api_ports) of the API server behind its Service, C(auth_address), and rules of C(egress).
+    """
+    metrics = (values.get("ports") or {}).get("metrics") or {}
+    # A policy can't name the API server, and some networks look at a packet before its Service is resolved.
+    api = sorted({443, *(int(port) for port in asked["api_ports"])})
+    egress = [
+        {"ports": DNS},
+        {"ports": [{"protocol": "TCP", "port": port} for port in api]},
+        {"to": [_in_namespaces(asked["watched"])]},
+    ]
+    if asked["auth_address"]:
+        egress.append({"ports": [{"protocol": "TCP", "port": port_of(asked["auth_address"])}]})
+    ingress = [
+        {"ports": open_ports(values.get("ports"))},
+        {
+            "from": [_in_namespaces([asked["prometheus_namespace"]], **{"app.kubernetes.io/name": "prometheus"})],
+            "ports": [{"protocol": "TCP", "port": int(metrics.get("port") or TRAEFIK_PORTS["metrics"])}],
+        },
+    ]
+    labels = {
+        "app.kubernetes.io/name": "traefik",
+        "app.kubernetes.io/instance": f"{asked['release']}-{asked['namespace']}",
+    }
+    types = ["Ingress", "Egress"]
+    specs = {
+        f"{asked['release']}-namespace": {"podSelector": {}, "policyTypes": types},
+        asked["release"]: {
+            "podSelector": {"matchLabels": labels},
+            "policyTypes": types,
+            "ingress": ingress,
+            "egress": egress + list(asked["egress"]),
+        },
+    }
+    return [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": asked["namespace"]},
+            "spec": spec,
+        }
+        for name, spec in specs.items()
+    ]
 
 
 def set_only(value):

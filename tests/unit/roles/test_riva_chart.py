@@ -282,6 +282,56 @@ def test_pods_accept_traefik_and_prometheus_only():
     assert {"podSelector": {}} in more["ingress"][0]["from"]
 
 
+DENY = {"networkPolicy": {"enabled": True, "defaultDeny": True}}
+
+
+def policies(**values):
+    return {item["metadata"]["name"]: item["spec"] for item in by_kind("NetworkPolicy", **values)}
+
+
+def called(spec):
+    """Ports that a policy lets its pods call, with whether it is the own release's pods only."""
+    return [([port["port"] for port in rule["ports"]], "to" in rule) for rule in spec["egress"]]
+
+
+def test_all_other_traffic_of_the_namespace_is_denied():
+    found = policies(**DENY)
+    assert set(found) == {"riva-asr", "riva-asr-namespace", "riva-asr-egress"}
+    assert found["riva-asr-namespace"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert set(policies(networkPolicy={"enabled": True})) == {"riva-asr"}
+    assert policies(networkPolicy={"defaultDeny": True}) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({}, [([53, 53], False)]),
+        ({"streams": {"limit": 20}}, [([53, 53], False), ([9101], True)]),
+        ({"modelInit": {"enabled": True, "models": ["a"]}}, [([53, 53], False), ([443], False)]),
+        ({"engine": "nim", "image": {"tag": "1"}}, [([53, 53], False), ([443], False)]),
+        ({"engine": "nim", "image": {"tag": "1"}, "nim": {"offline": True}}, [([53, 53], False)]),
+        ({"openshift": {"scc": "anyuid"}}, [([53, 53, 5353, 5353], False)]),
+    ],
+)
+def test_what_speech_pods_may_call(values, ports):
+    assert called(policies(**DENY, **values)["riva-asr-egress"]) == ports
+
+
+def test_both_kinds_of_pods_of_a_release_fall_under_its_policy():
+    values = {**DENY, "modelInit": {"enabled": True, "models": ["a"], "preSeedNodes": ["gpu-1"]}}
+    name, instance = policies(**values)["riva-asr-egress"]["podSelector"]["matchExpressions"]
+    pods = [item["spec"]["template"] for kind in ("Deployment", "Job") for item in by_kind(kind, **values)]
+    labels = [pod["metadata"]["labels"] for pod in pods]
+    assert {item["app.kubernetes.io/name"] for item in labels} == set(name["values"])
+    assert {item["app.kubernetes.io/instance"] for item in labels} == set(instance["values"])
+
+
+def test_further_calls_are_the_users():
+    rule = {"ports": [{"protocol": "TCP", "port": 3128}]}
+    found = policies(networkPolicy={**DENY["networkPolicy"], "extraEgress": [rule]})["riva-asr-egress"]
+    assert found["egress"][-1] == rule
+
+
 def test_a_new_chart_alone_does_not_restart_pods():
     labels = rendered()["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert "helm.sh/chart" not in labels

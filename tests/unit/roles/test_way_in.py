@@ -18,6 +18,8 @@ ASKED = {
     "auth_headers": ["authorization"],
     "network_policy": "True",
     "network_policy_clients": [],
+    "network_policy_namespace": "True",
+    "network_policy_egress": [{"ports": [{"port": 8443}]}],
     "traefik_namespace": "traefik",
     "prometheus_namespace": "monitoring",
 }
@@ -32,7 +34,68 @@ def test_values_of_a_service():
     assert route["tls"] == {"enabled": True, "secretName": "a-tls"}
     assert route["limits"] == {"streamsPerClient": 20, "streams": 0, "newStreamsPerSecond": 5}
     assert values["networkPolicy"]["enabled"] is True
+    assert values["networkPolicy"]["defaultDeny"] is True
+    assert values["networkPolicy"]["extraEgress"] == [{"ports": [{"port": 8443}]}]
     assert "tls" not in way_in.route_values({"name": "a"}, {"ingress_class": "c", "route": ASKED})["route"]
+
+
+def test_a_proxy_in_the_environment_may_be_called():
+    """Else a service that fetches models by a proxy would wait for them for ever."""
+    env = {"HTTPS_PROXY": "http://proxy.example:3128", "http_proxy": "proxy.example", "NO_PROXY": "10.0.0.0/8", "A": 1}
+    values = way_in.route_values({"name": "a", "env": env}, {"ingress_class": "c", "route": ASKED})
+    ports = [port["port"] for rule in values["networkPolicy"]["extraEgress"] for port in rule["ports"]]
+    assert ports == [80, 3128, 8443]
+
+
+POLICY = {
+    "release": "proxy",
+    "namespace": "way",
+    "watched": ["speech"],
+    "prometheus_namespace": "watch",
+    "api_ports": [16443],
+    "auth_address": "",
+    "egress": [],
+}
+ENTRY = {"riva-grpc": {"port": 50051, "expose": {"default": True}}, "web": {"expose": {"default": False}}}
+
+
+def test_traefiks_namespace_is_closed_but_for_what_traefik_needs():
+    deny, allow = way_in.traefik_policies({"ports": ENTRY}, POLICY)
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert {item["metadata"]["namespace"] for item in (deny, allow)} == {"way"}
+    assert allow["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "proxy-way"
+    calls, metrics = allow["spec"]["ingress"]
+    assert calls == {"ports": [{"protocol": "TCP", "port": 50051}]}
+    assert metrics["ports"] == [{"protocol": "TCP", "port": 9100}]
+    (prometheus,) = metrics["from"]
+    assert prometheus["namespaceSelector"]["matchExpressions"][0]["values"] == ["watch"]
+    names, api, speech = allow["spec"]["egress"]
+    assert {port["port"] for port in names["ports"]} == {53, 5353}
+    assert [port["port"] for port in api["ports"]] == [443, 16443]
+    assert speech["to"][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["speech"]
+    assert "ports" not in speech
+
+
+@pytest.mark.parametrize(
+    ("ports", "open_"),
+    [
+        ({"web": {"expose": {"default": True}}}, [("TCP", 8000)]),
+        ({**ENTRY, "riva-front": {"port": 50052, "expose": {"default": False}}}, [("TCP", 50051), ("TCP", 50052)]),
+        ({"audio": {"port": 5000, "protocol": "UDP", "expose": {"default": "true"}}}, [("UDP", 5000)]),
+        ({"riva-grpc": None, "own": {"port": 1}}, []),
+    ],
+)
+def test_ports_that_take_calls_from_outside(ports, open_):
+    assert [(port["protocol"], port["port"]) for port in way_in.open_ports(ports)] == open_
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("http://check.auth.svc", 80), ("https://a.b/x", 443), ("http://a.b:9000/x", 9000)]
+)
+def test_the_token_check_may_be_called(address, port):
+    more = {"auth_address": address, "egress": [{"to": []}]}
+    _deny, allow = way_in.traefik_policies({"ports": ENTRY}, {**POLICY, **more})
+    assert allow["spec"]["egress"][3:] == [{"ports": [{"protocol": "TCP", "port": port}]}, {"to": []}]
 
 
 def test_what_was_not_set_is_left_out():

@@ -57,6 +57,9 @@
 - "--{{ $prefix }}.{{ $key }}=true"
 {{- end }}
 {{- end }}
+{{- if $.Values.rbac.namespaced }}
+- "--{{ $prefix }}.disableClusterScopeResources=true"
+{{- end }}
 {{- range $key := list "namespaces" "crossProviderNamespaces" }}
 {{- with get $provider $key }}
 - "--{{ $prefix }}.{{ $key }}={{ join "," . }}"
