@@ -1,6 +1,7 @@
 """What a few tests and scenarios want on a lab that runs, and not every lab needs: ``python -m lab add metallb``.
 
-Built from the projects' own Go modules, once: MetalLB with its unmodified chart, KEDA, cert-manager's controllers.
+Built from the projects' own Go modules, once: MetalLB with its unmodified chart, KEDA, cert-manager's controllers,
+rclone.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ KEDA = Module(
     ldflags=f"-X github.com/kedacore/keda/v2/version.Version={KEDA_VERSION}",
     built_names={"keda": "operator", "keda-adapter": "adapter"},
 )
+
+# rclone, with S3 alone of what it knows; copies models from a bucket, and serves one to test that with.
+RCLONE_VERSION = "1.76.0"
+RCLONE = Module(name="rclone", version=RCLONE_VERSION, programs=("rclone",))
 
 # The kinds of the Gateway API, in the version that Traefik is built with.
 GATEWAY_API_SOURCES = "sigs.k8s.io/gateway-api@v1.6.1"
@@ -113,6 +118,23 @@ def keda(lab: Lab) -> Path:
     return archive
 
 
+def rclone(lab: Lab) -> Path:
+    """rclone as an archive of its image; the program lies in ``rclone/rclone`` of the cache.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    folder = lab.cache_folder / "rclone"
+    archive = lab.cache_folder / "images" / f"rclone-v{RCLONE_VERSION}.archive"
+    if provide(RCLONE, folder) != "cache" or not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        layer = program_layer(folder / "rclone.layer", {"usr/local/bin/rclone": folder / "rclone"})
+        write_archive(
+            archive, [Image((f"docker.io/rclone/rclone:{RCLONE_VERSION}",), (layer,), entrypoint=("rclone",))]
+        )
+    return archive
+
+
 def cert_manager(lab: Lab) -> tuple[Path, Path]:
     """cert-manager's controllers as one program, and the folder of its custom resource definitions.
 
@@ -132,8 +154,9 @@ def gateway_api(lab: Lab) -> Path:
 
 
 # What `lab add` can load, and what it says of it.
-ARCHIVES: dict[str, Callable[[Lab], Path]] = {"keda": keda, "metallb": metallb}
+ARCHIVES: dict[str, Callable[[Lab], Path]] = {"keda": keda, "metallb": metallb, "rclone": rclone}
 ARCHIVES_HELP = (
     "keda: operator and metrics server, for riva_autoscaler keda",
     "metallb: the unmodified chart lies in metallb/chart of the cache",
+    "rclone: for riva_model_bucket",
 )

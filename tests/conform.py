@@ -238,6 +238,11 @@ CASES = {
     **{"-".join(choice.values()): (OLDEST, choice, {}) for choice in CHOICES},
     "no calibration": (OLDEST, {"calibration": {}}, {}),
     "models from NGC, caches filled": (OLDEST, {"pre_seed_nodes": ["gpu-1"]}, {"models": ["nvidia/riva/asr:2.19.0"]}),
+    "models from a bucket, caches filled": (
+        OLDEST,
+        {"pre_seed_nodes": ["gpu-1"], "model_bucket": {"path": "speech/a100", "secret": "bucket"}},
+        {},
+    ),
     "a claim": (OLDEST, {"model_store": {"type": "pvc", "size": "50Gi", "storage_class": "fast"}}, {}),
     "nothing kept": (OLDEST, {"model_store": {"type": "emptyDir"}}, {}),
     "zero pods": (OLDEST, {"autoscaler": "keda"}, {"min_replicas": 0}),

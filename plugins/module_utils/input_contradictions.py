@@ -371,6 +371,26 @@ def check_model_store(given, was_set):
     return found
 
 
+def check_model_bucket(given, was_set):
+    """A bucket without a name, or one that no service would take its models from."""
+    bucket = given("riva_model_bucket")
+    if not bucket or not isinstance(bucket, dict):
+        return []
+    if not bucket.get("path"):
+        remedy = "Add path, the bucket and its folder, such as speech/a100."
+        return [finding("riva_model_bucket.path", "riva_model_bucket lacks path", remedy)]
+    services = _services(given)
+    if any((item.get("engine") or given("riva_engine")) != "nim" and not item.get("models") for item in services):
+        return []
+    return [
+        finding(
+            "riva_model_bucket",
+            "riva_model_bucket is set, and no service takes its models from there: each is a NIM or names models",
+            "Remove riva_model_bucket, or models of the services whose models the bucket has.",
+        )
+    ]
+
+
 def check_helm(given, was_set):
     found = []
     if given("helm_download_url") and "helm_mirror" in was_set:
@@ -471,6 +491,15 @@ def secrets_needed(options: dict, variables: dict) -> list[dict]:
         own = _value_of(given, item, "modelInit", "deployKeySecret")
         if own or not given("riva_model_deploy_key"):
             need(namespace, own or "riva-model-deploy-key", ["key"], "riva_model_deploy_key", why)
+    bucket = given("riva_model_bucket") or {}
+    if isinstance(bucket, dict) and bucket.get("secret"):
+        need(
+            namespace,
+            bucket["secret"],
+            ["access_key_id", "secret_access_key"],
+            "riva_model_bucket",
+            "models are copied with it",
+        )
     for name in given("riva_image_pull_secrets") or []:
         if name != "imagepullsecret" or not given("riva_ngc_api_key"):
             need(namespace, name, [".dockerconfigjson"], "riva_image_pull_secrets", "images are pulled with it")
@@ -526,6 +555,7 @@ CHECKS = (
     check_routes,
     check_exposure,
     check_model_store,
+    check_model_bucket,
     check_helm,
     check_releases,
     check_keys,

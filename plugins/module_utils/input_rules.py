@@ -233,6 +233,14 @@ def model(value) -> Problem:
 _QUANTITY = r"\d+(\.\d+)?([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?"
 
 
+def bucket_path(value) -> Problem:
+    if "://" in value:
+        return "has a scheme", "bucket and folder alone, such as speech/a100; the server is its endpoint"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]+(/[^/]+)*", value):
+        return "names no bucket and folder", "something like speech/a100, without / at its ends"
+    return None
+
+
 def quantity(value) -> Problem:
     text = str(value)
     if re.fullmatch(_QUANTITY, text) and any(digit in text for digit in "123456789"):
@@ -392,6 +400,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("riva_model_store.host_path", absolute_path),
     ("riva_model_store.existing_claim", subdomain),
     ("riva_model_store.storage_class", subdomain),
+    ("riva_model_bucket.path", bucket_path),
+    ("riva_model_bucket.endpoint", url("https", "http", path=False)),
+    ("riva_model_bucket.secret", subdomain),
     ("riva_image_repository", image),
     ("riva_image_tag", image_tag),
     ("riva_image_pull_secrets", subdomain),

@@ -23,6 +23,7 @@ MODEL_STORE = {
     "storage_class": "storageClass",
     "access_modes": "accessModes",
 }
+BUCKET = {"path": "path", "endpoint": "endpoint", "region": "region", "secret": "secretName"}
 
 
 def merged(base, extra):
@@ -67,6 +68,16 @@ def engine_values(service, settings):
     }
 
 
+def bucket_values(bucket):
+    """`modelInit.s3` of riva_model_bucket."""
+    return {BUCKET[key]: value for key, value in bucket.items() if value}
+
+
+def fetches_models(service, settings):
+    """Whether an init container of the service fills its store, from NGC or from a bucket."""
+    return engine_of(service, settings) == "sdk" and bool(service.get("models") or settings.get("model_bucket"))
+
+
 def cache_filled(service, settings):
     """Whether a pod that the autoscaler adds finds its models, wherever it comes up.
 
@@ -78,7 +89,7 @@ def cache_filled(service, settings):
         return kind == "pvc"
     if engine_of(service, settings) == "nim":
         return bool((settings.get("nim") or {}).get("offline"))
-    return bool(settings.get("pre_seed_nodes")) or not service.get("models")
+    return bool(settings.get("pre_seed_nodes")) or not fetches_models(service, settings)
 
 
 def scc_for(engine, store_type):
@@ -132,8 +143,12 @@ def chart_values(service, settings, extra=None):
         values["openshift"] = {
             "scc": scc_for(engine_of(service, settings), values["modelStore"].get("type", "hostPath"))
         }
-    if service.get("models") and engine_of(service, settings) == "sdk":
-        values["modelInit"] = {"enabled": True, "models": list(service["models"])}
+    if fetches_models(service, settings):
+        values["modelInit"] = {"enabled": True}
+        if service.get("models"):
+            values["modelInit"]["models"] = list(service["models"])
+        else:
+            values["modelInit"]["s3"] = bucket_values(settings["model_bucket"])
         if settings.get("pre_seed_nodes"):
             values["modelInit"]["preSeedNodes"] = sorted(settings["pre_seed_nodes"])
     return merged(merged(values, extra), service.get("values"))

@@ -2,7 +2,7 @@
 # The tests of engines and autoscalers, shared out on labs side by side: for a machine of many cores.
 #   tests/long/engines.sh                           labs of what this machine has built
 #   BUNDLE=/media/bundle tests/long/engines.sh      from a bundle, without a network; pytest has to be in .venv by then,
-#                                                   KEDA's programs and archive (`lab add keda`) in the cache
+#                                                   KEDA's and rclone's programs and archives (`lab add`) in the cache
 # LOGS (build/engines) gets a log of each.
 set -u
 cd "$(dirname "$0")/../.." || exit 1

@@ -2,17 +2,22 @@
 
     USE_LAB=X pytest tests/long/test_model_cache.py
 
-Fetching takes 25 s here, where a real model takes up to an hour.
+Fetching takes 25 s here, where a real model takes up to an hour. The bucket is served by rclone on this machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules import cold_start_seconds, model_load
 
+from lab.settings import CACHE
+from tests.benchmarks.bare_apiserver import free_port
 from tests.integration.running_lab import eventually
 from tests.integration.way_in import Service
 
@@ -126,6 +131,76 @@ def test_a_nim_keeps_what_it_fetched(installed, node, tmp_path):
     print(figures)
     assert figures["cold"]["load_s"] >= 25
     assert figures["warm"]["load_s"] < 20
+
+
+@pytest.fixture
+def bucket(installed, tmp_path):
+    """A bucket with one built model, and the Secret that reads it; yields `modelInit.s3` and what the server logged."""
+    installed.command("add", "rclone", timeout=7200)
+    model = tmp_path / "served/speech/a100/models/conformer/1"
+    model.mkdir(parents=True)
+    (model / "model.plan").write_bytes(bytes(range(256)) * 4096)
+    # The machine's own address on the lab's network.
+    host, port, log = installed.network.replace(".0/22", ".1"), free_port(), tmp_path / "bucket.log"
+    program = [CACHE / "rclone/rclone", "--config=", "-vv", "serve", "s3", tmp_path / "served"]
+    with open(log, "wb") as file:
+        server = subprocess.Popen(
+            [*program, "--auth-key=reader,geheim1234", f"--addr={host}:{port}"], stdout=file, stderr=file
+        )
+    try:
+        eventually(lambda: socket.create_connection((host, port), 1), 20).close()
+        keys = ("--from-literal=access_key_id=reader", "--from-literal=secret_access_key=geheim1234")
+        installed.kubectl("create", "secret", "generic", "bucket", "-n", "riva", *keys)
+        yield {"path": "speech/a100", "endpoint": f"http://{host}:{port}", "secretName": "bucket"}, log
+    finally:
+        server.terminate()
+        server.wait(10)
+        installed.kubectl("delete", "secret", "bucket", "-n", "riva", "--ignore-not-found")
+
+
+def stored(installed, node: str) -> list[Path]:
+    """The models in the node's folder."""
+    folder = Path("/var/lib/speechops-lab") / installed.name / "nodes" / node
+    return list(folder.glob("**/riva-cache-test/models/conformer/1/model.plan"))
+
+
+def test_models_come_from_a_bucket(installed, node, bucket, tmp_path):
+    """A Job copies them to the node, without a key of NGC; a pod there finds them and fetches nothing."""
+    s3, log = bucket
+    more = values(node, "", models=[], s3=s3, preSeedNodes=[node])
+    service = Service(installed, "cache-s3")
+    service.install(tmp_path, pods=0, **more)
+    try:
+        eventually(lambda: stored(installed, node), 90)
+        seeded = ("get", "jobs", "-n", "riva", "-l", "app.kubernetes.io/instance=cache-s3", "-o")
+        eventually(lambda: installed.kubectl(*seeded, "jsonpath={.items[*].status.succeeded}") == "1", 60)
+        assert stored(installed, node)[0].read_bytes() == bytes(range(256)) * 4096
+        assert "reader" not in service.helm("get", "values", "cache-s3")
+        service.install(tmp_path, pods=1, **more)
+        found = start_of(service)
+        (pod,) = service.pods()
+        copied = service.kubectl("logs", pod["metadata"]["name"], "-c", "riva-model-init")
+        print({"from_a_bucket": found, "log": copied.strip().splitlines()[-1:]})
+        assert found["cold_s"] is None
+        assert "There was nothing to transfer" in copied
+    finally:
+        service.remove()
+    assert "GetObject" in log.read_text() or "GET OBJECT" in log.read_text()
+
+
+def test_a_bucket_that_refuses_the_keys_is_told(installed, node, bucket, tmp_path):
+    s3, _log = bucket
+    with contextlib.ExitStack() as stack:
+        wrong = ("--from-literal=access_key_id=reader", "--from-literal=secret_access_key=wrong")
+        installed.kubectl("create", "secret", "generic", "wrong-keys", "-n", "riva", *wrong)
+        stack.callback(installed.kubectl, "delete", "secret", "wrong-keys", "-n", "riva")
+        service = Service(installed, "cache-s3")
+        more = values(node, "", models=[], s3={**s3, "secretName": "wrong-keys"}, preSeedNodes=[node])
+        service.install(tmp_path, pods=0, **more)
+        stack.callback(service.remove)
+        job = ("logs", "-l", "app.kubernetes.io/instance=cache-s3", "--tail=50")
+        eventually(lambda: "SignatureDoesNotMatch" in service.kubectl(*job), 90)
+        assert stored(installed, node) == []
 
 
 @pytest.fixture(autouse=True)

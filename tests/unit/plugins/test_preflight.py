@@ -108,6 +108,7 @@ def test_who_may_not_see_secrets_is_not_told_that_they_are_missing(looked_at):
 
 
 GIVEN = [
+    ({"riva_model_bucket": {"path": "speech/a100", "secret": "bucket"}}, "riva", "bucket", "riva_model_bucket"),
     ({"riva_image_pull_secrets": ["mine"]}, "riva", "mine", "riva_image_pull_secrets"),
     ({"traefik_tls": "secret"}, "traefik", "riva-tls", "traefik_tls_secret"),
     (

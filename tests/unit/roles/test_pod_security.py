@@ -35,6 +35,9 @@ SHAPES = {
         "privileged",
         {*ROOT_OF_THE_SDK, "hostPath volumes", "volume types"},
     ),
+    "the SDK, models from a bucket on a claim": (
+        {**CLAIM, "modelInit": {"enabled": True, "s3": {"path": "speech/a100"}}}, "baseline", ROOT_OF_THE_SDK,
+    ),
     "the SDK on a claim": ({**WITH_LIMIT, **CLAIM, **FETCHES}, "baseline", ROOT_OF_THE_SDK),
     "a NIM on a claim": ({**NIM, **WITH_LIMIT, **CLAIM}, "restricted", set()),
     "a NIM on a folder of the node": (

@@ -162,6 +162,32 @@ def test_secrets_are_named_never_given():
         assert set(entry) == {"name", "valueFrom"}
 
 
+BUCKET = {"path": "speech/a100", "endpoint": "https://s3.example.com:9000", "secretName": "bucket"}
+
+
+def test_models_are_copied_from_a_bucket():
+    """By rclone, without a GPU, NGC's keys or keys in sight; a Job that fills a node's cache does the same."""
+    objects = rendered(modelInit={"enabled": True, "s3": BUCKET, "preSeedNodes": ["gpu-1"]})
+    (init,) = objects["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+    assert init["image"] == "docker.io/rclone/rclone:1.76.0"
+    assert init["command"][-3:] == ["copy", ":s3:speech/a100", "/data"]
+    assert "resources" not in init
+    env = {entry["name"]: entry.get("value") or entry["valueFrom"]["secretKeyRef"] for entry in init["env"]}
+    assert env == {
+        "RCLONE_S3_PROVIDER": "Other",
+        "RCLONE_S3_ENDPOINT": "https://s3.example.com:9000",
+        "RCLONE_S3_ACCESS_KEY_ID": {"name": "bucket", "key": "access_key_id"},
+        "RCLONE_S3_SECRET_ACCESS_KEY": {"name": "bucket", "key": "secret_access_key"},
+    }
+    assert objects["Job"]["spec"]["template"]["spec"]["containers"] == [init]
+
+
+def test_a_public_bucket_of_aws():
+    objects = rendered(modelInit={"enabled": True, "s3": {"path": "speech", "region": "eu-central-1"}})
+    (init,) = objects["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+    assert [entry["value"] for entry in init["env"]] == ["AWS", "eu-central-1"]
+
+
 def test_route():
     spec = rendered()["IngressRoute"]["spec"]
     assert rendered()["IngressRoute"]["apiVersion"] == "traefik.io/v1alpha1"

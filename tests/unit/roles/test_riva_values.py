@@ -106,6 +106,7 @@ def test_plain_types(given, wanted):
 
 
 FETCHES = {"models": ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]}
+BUCKET = {"model_bucket": {"path": "speech/a100", "endpoint": "https://s3.example.com", "secret": "bucket"}}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,9 @@ FETCHES = {"models": ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]}
     [
         (FETCHES, {"model_store": {"type": "hostPath"}}, False),
         (FETCHES, {"model_store": {"type": "hostPath"}, "pre_seed_nodes": ["gpu-1"]}, True),
+        ({}, {"model_store": {"type": "hostPath"}, **BUCKET}, False),
+        ({}, {"model_store": {"type": "hostPath"}, **BUCKET, "pre_seed_nodes": ["gpu-1"]}, True),
+        ({"engine": "nim"}, {"model_store": {"type": "hostPath"}, **BUCKET, "nim": {"offline": True}}, True),
         (FETCHES, {"model_store": {"type": "pvc"}}, True),
         (FETCHES, {"model_store": {"type": "emptyDir"}}, False),
         ({}, {"model_store": {"type": "hostPath"}}, True),
@@ -122,6 +126,15 @@ FETCHES = {"models": ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]}
 )
 def test_whether_a_new_pod_finds_its_models(service, settings, filled):
     assert riva_values.cache_filled(service, settings) is filled
+
+
+def test_models_come_from_a_bucket_where_the_service_names_none():
+    s3 = {"path": "speech/a100", "endpoint": "https://s3.example.com", "secretName": "bucket"}
+    assert riva_values.chart_values({"name": "a"}, {**SETTINGS, **BUCKET})["modelInit"] == {"enabled": True, "s3": s3}
+    fetched = riva_values.chart_values({"name": "a", **FETCHES}, {**SETTINGS, **BUCKET})["modelInit"]
+    assert fetched == {"enabled": True, "models": FETCHES["models"]}
+    nim = riva_values.chart_values({"name": "a", "engine": "nim", "image_tag": "1"}, {**SETTINGS, **BUCKET, "nim": NIM})
+    assert "modelInit" not in nim
 
 
 def test_scaling_reckons_with_the_start_that_a_new_pod_has():

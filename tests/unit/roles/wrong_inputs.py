@@ -247,6 +247,14 @@ ADDRESSES = [
         "/var/lib",
     ),
     ("riva_model_store: {type: hostPath, host_path: /a/../etc}", "riva_model_store.host_path", "goes up", "without"),
+    ("riva_model_bucket: {path: 's3://speech/a100'}", "riva_model_bucket.path", "has a scheme", "speech/a100"),
+    ("riva_model_bucket: {path: /speech}", "riva_model_bucket.path", "names no bucket", "without / at its ends"),
+    (
+        "riva_model_bucket: {path: speech, endpoint: s3.example.com}",
+        "riva_model_bucket.endpoint",
+        "has no scheme",
+        "https://",
+    ),
     ("riva_model_store: {type: pvc, size: 50 GB}", "riva_model_store.size", "no quantity", "50Gi"),
     ("traefik_resources: {limits: {memory: 1gb}}", "traefik_resources", "no quantity", "50Gi"),
     ("traefik_resources: {limit: {memory: 1Gi}}", "traefik_resources", "has the key limit", "requests and limits"),
@@ -424,6 +432,13 @@ CONTRADICTIONS = [
         "Correct nvidia_device_plugin_groups",
     ),
     ("gpu_operator_edition: enterprise", "gpu_operator_ngc_api_key", "could not be pulled", "vault"),
+    ("riva_model_bucket: {endpoint: 'https://s3.example.com'}", "riva_model_bucket.path", "lacks path", "speech/a100"),
+    (
+        "riva_model_bucket: {path: speech}\nriva_services: [{name: a, models: ['nvidia/riva/rmir_asr:2.19.0']}]",
+        "riva_model_bucket",
+        "no service takes its models from there",
+        "Remove riva_model_bucket",
+    ),
     ("riva_model_store: {type: hostPath}", "riva_model_store.host_path", "lacks host_path", "/var/lib/riva"),
     (
         "riva_model_store: {type: emptyDir, host_path: /srv/riva}",
