@@ -182,6 +182,27 @@ def test_models_are_copied_from_a_bucket():
     assert objects["Job"]["spec"]["template"]["spec"]["containers"] == [init]
 
 
+@pytest.mark.parametrize(
+    ("s3", "port"),
+    [
+        ({}, 443),
+        ({"path": "speech"}, 443),
+        ({"path": "speech", "endpoint": "https://s3.example.com"}, 443),
+        ({"path": "speech", "endpoint": "http://s3.example.com"}, 80),
+        (BUCKET, 9000),
+    ],
+)
+def test_pods_may_reach_what_has_their_models(s3, port):
+    made = every(
+        "NetworkPolicy",
+        networkPolicy={"enabled": True, "defaultDeny": True},
+        modelInit={"enabled": True, "s3": s3},
+        streams={"limit": 20},
+    )
+    (policy,) = [item for item in made if item["metadata"]["name"].endswith("-egress")]
+    assert policy["spec"]["egress"][-1] == {"ports": [{"protocol": "TCP", "port": port}]}
+
+
 def test_a_public_bucket_of_aws():
     objects = rendered(modelInit={"enabled": True, "s3": {"path": "speech", "region": "eu-central-1"}})
     (init,) = objects["Deployment"]["spec"]["template"]["spec"]["initContainers"]

@@ -88,3 +88,9 @@ resourceClaims:
     - name: models
       mountPath: /data
 {{- end -}}
+
+{{- /* The port of what models are fetched from. */}}
+{{- define "riva.fetchPort" -}}
+{{- $endpoint := ternary .Values.modelInit.s3.endpoint "" (ne .Values.modelInit.s3.path "") -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $endpoint) | default (ternary "80" "443" (hasPrefix "http://" $endpoint)) -}}
+{{- end -}}
