@@ -122,7 +122,14 @@ def value_at(item, path):
 
 
 def _shortcoming(item, expected):
-    """Why one object does not meet the expectation; empty where it does."""
+    """Why one object does not meet the expectation, and what it says of its own errors; empty where it does."""
+    reason = _missing(item, expected)
+    error = condition(item, "Error") or {}
+    said = error.get("message") if reason and error.get("status") == "True" else ""
+    return f"{reason} ({said})" if said and said not in reason else reason
+
+
+def _missing(item, expected):
     for field in expected.get("fields") or []:
         value = value_at(item, field["path"])
         if field.get("exists") and not value:
@@ -394,12 +401,48 @@ def _made_by(event, name):
     return about == name or about.startswith(name + "-")
 
 
-def progress(states, limit=3):
-    """One line: what is still awaited, with its numbers and the reason last seen."""
+def _stands_at(pod):
+    """What a pod that is not ready stands at: a step of its start, or a container; empty for one that needs nothing."""
+    status = pod.get("status") or {}
+    if status.get("phase") == "Succeeded":
+        return ""
+    own = (pod.get("spec") or {}).get("initContainers") or []
+    sidecars = {container.get("name") for container in own if container.get("restartPolicy") == "Always"}
+    steps = [step for step in status.get("initContainerStatuses") or [] if step.get("name") not in sidecars]
+    for number, step in enumerate(steps, start=1):
+        state = step.get("state") or {}
+        if (state.get("terminated") or {}).get("exitCode") != 0:
+            return "{} (init {} of {}){}".format(step.get("name"), number, len(steps), _why(state))
+    for container in status.get("containerStatuses") or []:
+        if not container.get("ready"):
+            return "{}{}".format(container.get("name"), _why(container.get("state") or {}))
+    return "" if status.get("containerStatuses") else "its start"
+
+
+def _why(state):
+    reason = (state.get("waiting") or state.get("terminated") or {}).get("reason")
+    return f": {reason}" if reason else ""
+
+
+def pods_under_way(pods, limit=3):
+    """Which pod stands where, on which node, at which step; empty where all are ready."""
+    found = [(pod, at) for pod in pods if (at := _stands_at(pod))]
+    parts = [
+        "pod {} on {}: {}".format(
+            pod["metadata"].get("name"), (pod.get("spec") or {}).get("nodeName") or "no node yet", at
+        )
+        for pod, at in found[:limit]
+    ]
+    return "; ".join([*parts, *([f"and {len(found) - limit} more pods"] if len(found) > limit else [])])
+
+
+def progress(states, pods=(), limit=3):
+    """One line: what is still awaited, with its numbers and the reason last seen, and the pods that are not ready."""
     waiting = [s for s in states if not s["ready"]]
     parts = ["{} {}/{} ({})".format(s["subject"], s["have"], s["want"], s["reason"]) for s in waiting[:limit]]
     if len(waiting) > limit:
         parts.append(f"and {len(waiting) - limit} more")
-    return "{} of {} ready; waiting for {}".format(
+    line = "{} of {} ready; waiting for {}".format(
         len(states) - len(waiting), len(states), ", ".join(parts) or "nothing"
     )
+    return "; ".join(filter(None, [line, pods_under_way(pods)]))

@@ -154,7 +154,7 @@ findings:
   elements: dict
   returned: always
 progress:
-  description: What is still awaited, in one line.
+  description: What is still awaited, in one line, with the pods that are not ready, their nodes and where they stand.
   type: str
   returned: always
 waited:
@@ -282,9 +282,8 @@ def last_logs(cluster, namespace, pods, limit=4):
     return logs
 
 
-def findings_of(cluster, namespace, unready, unmet):
+def findings_of(cluster, namespace, pods, unready, unmet):
     """Why things are not ready; also of pods that an operator made, which carry no mark of the release."""
-    pods = objects(cluster, f"/api/v1/namespaces/{namespace}/pods")
     events = objects(cluster, f"/api/v1/namespaces/{namespace}/events")
     logs = last_logs(cluster, namespace, pods)
     found = [workloads.explain(item, pods, events, logs) for item in unready]
@@ -294,19 +293,20 @@ def findings_of(cluster, namespace, unready, unmet):
 
 
 def wait(cluster, params, seconds):
-    """(states, findings) of the last look: the one that found all ready, or the last before time was over."""
+    """(states, findings, pods) of the last look: the one that found all ready, or the last before time was over."""
     end = time.monotonic() + seconds
     while True:
         try:
             states, unready, unmet = look(cluster, params)
             if not unready and not unmet:
-                return states, []
+                return states, [], []
             if time.monotonic() + params["sleep"] > end:
-                return states, findings_of(cluster, params["namespace"], unready, unmet)
+                pods = objects(cluster, f"/api/v1/namespaces/{params['namespace']}/pods")
+                return states, findings_of(cluster, params["namespace"], pods, unready, unmet), pods
         except ClusterError as error:
             # The apiserver may be restarting: as long as there is time, it is asked again.
             if not error.transient or time.monotonic() + params["sleep"] > end:
-                return [], [api_finding(error)]
+                return [], [api_finding(error)], []
         time.sleep(params["sleep"])
 
 
@@ -335,15 +335,15 @@ def main():
     seconds = 0 if module.check_mode else module.params["timeout"]
     try:
         # One request more than the wait itself may be under way when it ends.
-        states, findings = wait(connect(module, Deadline(seconds + 40)), module.params, seconds)
+        states, findings, pods = wait(connect(module, Deadline(seconds + 40)), module.params, seconds)
     except ClusterError as error:
-        states, findings = [], [api_finding(error)]
+        states, findings, pods = [], [api_finding(error)], []
     module.exit_json(
         changed=False,
         ready=not findings,
         states=states,
         findings=findings,
-        progress=workloads.progress(states) if states else "; ".join(f["message"] for f in findings),
+        progress=workloads.progress(states, pods) if states else "; ".join(f["message"] for f in findings),
         waited=round(time.monotonic() - started, 1),
     )
 

@@ -34,7 +34,7 @@ share 0 by_hand "$(on by_hand)" $ways -k "site_from_nothing or a_second_run_chan
 share 1 by_hand_pains "$(on by_hand_pains)" $ways -k "the_other_way or pains_of_the_cluster or of_a_driver_that_is_there"
 share 2 by_hand_upgrade "$(on by_hand_upgrade)" $ways -k "an_upgrade_brings or takes_the_driver_where"
 share 3 operator "$(on operator)" $ways -k "operator_from_nothing or run_of_the_operators_way"
-share 4 operator_groups "$(on operator_groups)" $ways -k "old_crds or ready_is_more or groups_of_nodes or driver_and_labels"
+share 4 operator_groups "$(on operator_groups)" $ways -k "old_crds or ready_is_more or a_wait_names or groups_of_nodes or driver_and_labels"
 share 5 bare "$(on bare)" $ways -k "a_pain_is_named_by_site or enterprise"
 share 6 drained "$(on drained)" $host -k "of_a_cluster or cordon"
 finish

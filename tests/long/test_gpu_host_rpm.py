@@ -204,6 +204,14 @@ def test_a_driver_that_cannot_be_built_is_told_and_repaired_by_the_next_run(fres
     assert changed(fine(fresh.play())) == []
 
 
+def test_a_disk_that_is_full_for_rpm_is_named(fresh):
+    """There is room enough by the first look, and none where rpm unpacks."""
+    mounts = "mkdir -p $root/usr/lib/nvidia && mount -t tmpfs -o size=4k,nr_inodes=1 tmpfs $root/usr/lib/nvidia"
+    assert "A disk is full: make room (dnf clean all" in said(fresh.play(mounts=mounts))
+    fine(fresh.play())
+    assert set(fresh.packages()) == DRIVER | TOOLKIT
+
+
 def test_fabric_manager_is_of_the_exact_version(fresh):
     for name, value in (("vendor", "0x10de"), ("device", "0x22a3"), ("class", "0x068000")):
         fresh.file(f"/sys/bus/pci/devices/0000:07:00.0/{name}", value)

@@ -326,7 +326,6 @@ def test_the_operator_from_nothing_takes_the_drivers_that_are_there(lab, hosts, 
     done = changed(output)
     crds = "The CRDs are those of the chart of release gpu-operator"
     assert done.index(crds) < done.index("Helm has installed release gpu-operator")
-    assert re.search(r"\[lab\] gpu-operator/gpu-operator, \d+ of 180 s: \d+ of \d+ ready; waiting for ", output), output
     policy = lab.get("clusterpolicy", "cluster-policy")
     assert (policy["status"]["state"], policy["spec"]["driver"]["enabled"]) == ("ready", False)
     nodes = [lab.get("node", name) for name in hosts]
@@ -371,6 +370,18 @@ def test_ready_is_more_than_the_operators_own_word(by_operator, play, variables,
     assert len(lines) > 1
     assert [line for line in lines if what not in line] == []
     assert words in " ".join(done.stdout.split())
+
+
+def test_a_wait_names_state_pod_and_node(lab, hosts, by_operator, play):
+    """As a driver's container that builds for twenty minutes, here an image that is not there."""
+    variables = json.dumps({"gpu_operator_values": {"gfd": {"version": "v0"}}, "gpu_operator_timeout": 60})
+    done = play("site.yml", "--tags", "gpu", "-e", variables, stack="operator", check=False)
+    assert done.returncode != 0
+    line = (
+        r"\[lab\] gpu-operator/gpu-operator, \d+ of 60 s: .*states not ready: \[gpu-feature-discovery\].*"
+        rf"; pod gpu-feature-discovery-\w+ on ({'|'.join(hosts)}): gpu-feature-discovery: (ErrImage|ImagePull)"
+    )
+    assert re.search(line, done.stdout), done.stdout
 
 
 GROUPS = {

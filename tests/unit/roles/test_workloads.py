@@ -287,6 +287,67 @@ def test_progress_names_what_is_awaited():
     assert line.endswith("and 2 more")
 
 
+def on_node(name, node="gpu-1", phase="Pending", init=(), containers=()):
+    return {
+        "metadata": {"name": name, "namespace": "gpu"},
+        "spec": {"nodeName": node} if node else {},
+        "status": {"phase": phase, "initContainerStatuses": list(init), "containerStatuses": list(containers)},
+    }
+
+
+DONE = {"name": "toolkit", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+WAITS = {"name": "main", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+UNDER_WAY = {
+    "a step of its start": (
+        on_node("driver-1", init=[DONE, {"name": "build", "state": {"running": {}}}], containers=[WAITS]),
+        "pod driver-1 on gpu-1: build (init 2 of 2)",
+    ),
+    "a step that fails": (
+        on_node("driver-1", init=[{"name": "build", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]),
+        "pod driver-1 on gpu-1: build (init 1 of 1): CrashLoopBackOff",
+    ),
+    "an image": (
+        on_node(
+            "dcgm-1", containers=[{"name": "dcgm", "ready": False, "state": {"waiting": {"reason": "ErrImagePull"}}}]
+        ),
+        "pod dcgm-1 on gpu-1: dcgm: ErrImagePull",
+    ),
+    "beside a sidecar that runs": (
+        {
+            **on_node("dcgm-1", init=[{"name": "log", "state": {"running": {}}}], containers=[WAITS]),
+            "spec": {"nodeName": "gpu-1", "initContainers": [{"name": "log", "restartPolicy": "Always"}]},
+        },
+        "pod dcgm-1 on gpu-1: main: PodInitializing",
+    ),
+    "no node": (on_node("dcgm-1", node=""), "pod dcgm-1 on no node yet: its start"),
+    "ready": (on_node("dcgm-1", phase="Running", init=[DONE], containers=[{"name": "a", "ready": True}]), ""),
+    "done": (on_node("hook", phase="Succeeded", containers=[{"name": "a", "ready": False}]), ""),
+}
+
+
+@pytest.mark.parametrize(("pod", "words"), UNDER_WAY.values(), ids=UNDER_WAY.keys())
+def test_a_pod_under_way_is_told_with_its_node_and_step(pod, words):
+    assert workloads.pods_under_way([pod]) == words
+
+
+def test_progress_names_some_pods_and_counts_the_others():
+    states = [{"subject": "ClusterPolicy a", "ready": False, "have": 0, "want": 1, "reason": "x"}]
+    line = workloads.progress(states, [on_node(f"p-{number}", containers=[WAITS]) for number in range(5)])
+    assert line.startswith("0 of 1 ready; waiting for ClusterPolicy a 0/1 (x); pod p-0 on gpu-1: main: ")
+    assert line.endswith("; and 2 more pods")
+
+
+def test_an_object_that_tells_of_its_error_is_quoted():
+    """As the GPU Operator's ClusterPolicy, which names the states that are not ready there alone."""
+    said = "ClusterPolicy is not ready, states not ready: [state-driver]"
+    conditions = [{"type": "Ready", "status": "False"}, {"type": "Error", "status": "True", "message": said}]
+    policy = {"metadata": {"name": "a"}, "status": {"state": "notReady", "conditions": conditions}}
+    wanted = {"what": "a", "fields": [{"path": "status.state", "equals": "ready"}]}
+    assert workloads.meets(wanted, [policy])["reason"] == f"status.state is notReady, not ready ({said})"
+    policy["status"]["conditions"][1]["status"] = "False"
+    assert workloads.meets(wanted, [policy])["reason"] == "status.state is notReady, not ready"
+
+
 def in_state(*, init=None, **state):
     """A pod with one container in this state, or its init container."""
     container = {"name": "riva", **state}
