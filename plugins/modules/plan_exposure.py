@@ -87,10 +87,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     connect,
 )
 
-POOLS = {
-    "metallb.io": ("MetalLB", "/apis/metallb.io/v1beta1/ipaddresspools"),
-    "cilium.io": ("Cilium", "/apis/cilium.io/v2alpha1/ciliumloadbalancerippools"),
-}
+POOLS = {"metallb.io": ("MetalLB", "ipaddresspools"), "cilium.io": ("Cilium", "ciliumloadbalancerippools")}
 
 
 def one(cluster, path):
@@ -108,6 +105,15 @@ def listed(cluster, path):
         return []
 
 
+def pools_of(cluster, group, kinds):
+    """Pools in whichever version of their group they are: Cilium's moved from v2alpha1 to v2."""
+    for version in group["versions"]:
+        found = listed(cluster, f"/apis/{version['groupVersion']}/{kinds}")
+        if found:
+            return found
+    return []
+
+
 def node_kind(node):
     """What the rules need of a node."""
     info = (node.get("status") or {}).get("nodeInfo") or {}
@@ -116,8 +122,8 @@ def node_kind(node):
 
 def look(cluster):
     """What gives addresses here."""
-    groups = [group["name"] for group in cluster.get("/apis").get("groups") or []]
-    pools = {name: listed(cluster, path) for group, (name, path) in POOLS.items() if group in groups}
+    groups = {group["name"]: group for group in cluster.get("/apis").get("groups") or []}
+    pools = {name: pools_of(cluster, groups[group], kinds) for group, (name, kinds) in POOLS.items() if group in groups}
     system = "/namespaces/kube-system"
     workloads = listed(cluster, f"/apis/apps/v1{system}/daemonsets") + listed(cluster, f"/api/v1{system}/pods")
     services = [

@@ -1,4 +1,4 @@
-"""Runs a validator in this process against a running lab: quick enough to ask again and again."""
+"""Runs a module in this process against a running lab: quick enough to ask again and again."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ from tests.integration.running_lab import RunningLab
 MODULES = "ansible_collections.speechops.riva.plugins.modules"
 
 
-def validate(name: str, lab: RunningLab, /, **options) -> dict:
-    """The result of one module of the collection, all findings told."""
+def answer(name: str, lab: RunningLab, /, **options) -> dict:
+    """What one module of the collection answers."""
     module = importlib.import_module(f"{MODULES}.{name}")
-    arguments = {"kubeconfig": lab.kubeconfig, "fail_on": "never", "wait_timeout": 30, **options}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH_", "KUBECONFIG"))}
     said = io.StringIO()
     with (
         mock.patch.dict(os.environ, kept, clear=True),
-        patch_module_args(arguments),
+        patch_module_args({"kubeconfig": lab.kubeconfig, **options}),
         contextlib.redirect_stdout(said),
         contextlib.suppress(SystemExit),
     ):
         module.main()
     return json.loads(said.getvalue())
+
+
+def validate(name: str, lab: RunningLab, /, **options) -> dict:
+    """The result of one validator, all findings told."""
+    return answer(name, lab, **{"fail_on": "never", "wait_timeout": 30, **options})
 
 
 def causes(result: dict) -> list[dict]:

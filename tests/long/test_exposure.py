@@ -5,6 +5,7 @@ The tests build on each other, in the order in which they stand.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -12,12 +13,17 @@ import pytest
 
 from tests.integration.running_lab import run
 from tests.integration.test_site import extra, recap
-from tests.integration.validators import until, validate
+from tests.integration.validators import answer, until, validate
 from tests.integration.way_in import HELM, load_balancer
 
 
 def look(lab) -> dict:
     return validate("validate_route", lab, namespace="riva", name="riva-asr", recognize=True)
+
+
+def plan(lab) -> dict:
+    """What the role asks: how Traefik is to be published."""
+    return answer("plan_exposure", lab)
 
 
 def address_words(lab) -> str:
@@ -38,6 +44,71 @@ def unserved(installed):
     finally:
         os.kill(balancer, signal.SIGCONT)
         lab.play("site.yml", "--tags", "traefik", *extra(riva_exposure="existing"))
+
+
+def pools(version: str) -> list[dict]:
+    """Cilium's kind of pools, in a version of its group, and one of them."""
+    names = {"kind": "CiliumLoadBalancerIPPool", "plural": "ciliumloadbalancerippools"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    kind = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ciliumloadbalancerippools.cilium.io"},
+        "spec": {
+            "group": "cilium.io",
+            "scope": "Cluster",
+            "names": names,
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    one = {"apiVersion": f"cilium.io/{version}", "kind": names["kind"], "metadata": {"name": "speech"}}
+    return [kind, one]
+
+
+def daemons(name: str, image: str) -> list[dict]:
+    """A DaemonSet as others install it, for nodes that are not there."""
+    labels = {"app": name}
+    spec = {"nodeSelector": {"no-such": "node"}, "containers": [{"name": "main", "image": image}]}
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": name, "namespace": "kube-system"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
+            },
+        }
+    ]
+
+
+GIVERS = {
+    "Cilium": (pools("v2"), "CiliumLoadBalancerIPPool speech"),
+    "Cilium before 1.18": (pools("v2alpha1"), "CiliumLoadBalancerIPPool speech"),
+    "kube-vip": (daemons("kube-vip-ds", "ghcr.io/kube-vip/kube-vip:v1.0.0"), "kube-vip-ds runs"),
+    "ServiceLB": (daemons("svclb-web-1a2b", "rancher/klipper-lb:v0.4.13"), "its DaemonSets svclb-* are there"),
+}
+
+
+@pytest.mark.parametrize("giver", GIVERS)
+def test_what_gives_addresses_is_recognised(unserved, tmp_path, giver):
+    """By its own objects on a real API server; MetalLB itself is in test_metallb.py."""
+    objects, evidence = GIVERS[giver]
+    files = []
+    try:
+        for number, item in enumerate(objects):
+            files.append(tmp_path / f"{number}.json")
+            files[-1].write_text(json.dumps(item))
+            unserved.kubectl("apply", "-f", str(files[-1]))
+            if item["kind"] == "CustomResourceDefinition":
+                unserved.kubectl("wait", "crd", item["metadata"]["name"], "--for=condition=Established")
+        seen = plan(unserved)
+        assert seen["why"] == f"{giver.split()[0]} gives addresses here ({evidence})"
+        assert (seen["service_type"], seen["certain"]) == ("LoadBalancer", False)
+    finally:
+        for file in reversed(files):
+            unserved.kubectl("delete", "-f", str(file))
+    assert until(lambda: plan(unserved), lambda seen: seen["found"] == [], 20)["found"] == []
 
 
 def test_auto_ends_with_a_node_port_and_says_why(unserved):
