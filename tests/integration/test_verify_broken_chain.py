@@ -73,14 +73,23 @@ def adapter_argument(service: Frail, name: str, value: str):
     return adapter(service, change)
 
 
-@contextmanager
-def adapter_rules(service: Frail, query: str, old: str, new: str) -> Iterator[None]:
+def adapter_rules(service: Frail, query: str, old: str, new: str):
     """A text in one query of all the adapter's rules replaced."""
+
+    def change(rules: list[dict]) -> None:
+        for rule in rules:
+            rule[query] = rule[query].replace(old, new)
+
+    return other_rules(service, change)
+
+
+@contextmanager
+def other_rules(service: Frail, of_rules: Callable[[list[dict]], object]) -> Iterator[None]:
+    """The adapter with other rules."""
 
     def change(data: dict) -> None:
         config = yaml.safe_load(data["config.yaml"])
-        for rule in config["rules"]:
-            rule[query] = rule[query].replace(old, new)
+        of_rules(config["rules"])
         data["config.yaml"] = yaml.safe_dump(config)
 
     try:
