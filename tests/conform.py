@@ -207,6 +207,8 @@ SETTINGS = {
         "auth_headers": ["authorization"],
         "network_policy": True,
         "network_policy_clients": [],
+        "network_policy_namespace": True,
+        "network_policy_egress": [],
         "traefik_namespace": "traefik",
         "prometheus_namespace": "monitoring",
     },
@@ -227,6 +229,7 @@ GUARDED = {
     "new_streams_per_second": 10,
     "auth_address": "http://auth.auth.svc:8080",
     "network_policy_clients": [{"namespaceSelector": {"matchLabels": {"team": "speech"}}}],
+    "network_policy_egress": [{"ports": [{"protocol": "TCP", "port": 3128}]}],
 }
 GATEWAY_ROUTE = {
     **SETTINGS["route"],
