@@ -73,13 +73,7 @@ class StreamMeasure:
         new = covered - self.answered
         if new <= 0:
             return
-        self.answered = covered
-        self.window.chunks_answered += new
-        latency = (now - self.sent_at[covered - 1]) * 1000
-        self.window.latency_ms.append(round(latency, 1))
-        if latency > self.objective_ms:
-            self.late += new
-            self.window.chunks_late += new
+        self._count(new, now - self.sent_at[covered - 1])
 
     def text_answered(self, sent: float, first: float, now: float) -> None:
         """A text, sent at one time, had its first answer at another, and is done now."""
@@ -87,13 +81,17 @@ class StreamMeasure:
         self.last_response_at = now
         if self.first_response_ms is None:
             self.first_response_ms = round((first - sent) * 1000, 1)
-        self.answered += 1
-        self.window.chunks_answered += 1
-        latency = (first - sent) * 1000
+        self._count(1, first - sent)
+
+    def _count(self, chunks: int, seconds: float) -> None:
+        """So many chunks have their answer now, the newest after so many seconds."""
+        self.answered += chunks
+        self.window.chunks_answered += chunks
+        latency = seconds * 1000
         self.window.latency_ms.append(round(latency, 1))
         if latency > self.objective_ms:
-            self.late += 1
-            self.window.chunks_late += 1
+            self.late += chunks
+            self.window.chunks_late += chunks
 
     @property
     def all_sent(self) -> bool:

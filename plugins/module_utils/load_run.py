@@ -163,6 +163,8 @@ class LoadTest:
         self.stop_reason = ""
         self.error: BaseException | None = None
         self._phase = 0
+        # The same for all streams, and made by protobuf: once.
+        self._config = None if isinstance(material, Texts) else recognition_config(material.rate, plan.language_code)
 
     @property
     def in_flight(self) -> int:
@@ -289,8 +291,7 @@ class LoadTest:
             chunk_seconds = plan.chunk_duration_ms / 1000
             measure = StreamMeasure(count, chunk_seconds, seconds, plan.objective_ms, self.window)
             timeout = delay + seconds + plan.stream_grace_seconds
-            config = recognition_config(audio.rate, plan.language_code)
-            outcome = await run_stream(plan.endpoint, config, chunks, start, timeout, measure, *way)
+            outcome = await run_stream(plan.endpoint, self._config, chunks, start, timeout, measure, *way)
         now = self._now()
         slot.free = True
         slot.failures = slot.failures + 1 if outcome.state in (FAILED, REFUSED) else 0

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure
@@ -111,21 +112,28 @@ def connection(endpoint: str, host: str = "", tls: Tls | None = None):
     )
 
 
-async def ask_server(endpoint: str, timeout: float, host: str = "", tls: Tls | None = None) -> list[str]:
-    """Ask the server for its models, the same way as the streams will go; return their names."""
+@contextlib.asynccontextmanager
+async def question(endpoint: str, host: str = "", tls: Tls | None = None) -> AsyncIterator:
+    """A connection for one question to the server, the same way as the streams will go; EndpointSilent if it fails."""
     try:
         auth = connection(endpoint, host, tls)
     except OSError as error:
         raise EndpointSilent(f"the file {error.filename} can't be read ({error.strerror})") from error
     try:
-        answer = await riva.client.ASRService(auth).stub.GetRivaSpeechRecognitionConfig(
-            riva_asr_pb2.RivaSpeechRecognitionConfigRequest(), timeout=timeout
-        )
-        return [model.model_name for model in answer.model_config]
+        yield auth
     except grpc.aio.AioRpcError as error:
         raise EndpointSilent(f"{error.code().name} {error.details()}") from error
     finally:
         await auth.channel.close()
+
+
+async def ask_server(endpoint: str, timeout: float, host: str = "", tls: Tls | None = None) -> list[str]:
+    """Ask the server for its models; return their names. Raises EndpointSilent."""
+    async with question(endpoint, host, tls) as auth:
+        answer = await riva.client.ASRService(auth).stub.GetRivaSpeechRecognitionConfig(
+            riva_asr_pb2.RivaSpeechRecognitionConfigRequest(), timeout=timeout
+        )
+    return [model.model_name for model in answer.model_config]
 
 
 async def run_stream(
@@ -150,11 +158,8 @@ async def run_stream(
             pod = pod or dict(await call.initial_metadata()).get(POD_HEADER, "")
             if response.results:
                 measure.received(now, max(result.audio_processed for result in response.results))
-    except grpc.aio.AioRpcError as error:
-        code, details = error.code().name, error.details() or ""
-        return Outcome(ended_as(code, details, measure.results), code, details, pod)
     except Exception as error:  # whatever went wrong, the stream failed, and that is written down
-        return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}", pod)
+        return failed(error, measure, pod)
     except asyncio.CancelledError:
         if call is not None:
             call.cancel()
@@ -187,6 +192,14 @@ class Requests:
                 return
             self.measure.sent(due, self.clock())
             yield riva_asr_pb2.StreamingRecognizeRequest(audio_content=chunk)
+
+
+def failed(error: Exception, measure: StreamMeasure, pod: str) -> Outcome:
+    """How a stream ended that an error ended: gRPC's, or one of the client itself."""
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}", pod)
+    code, details = error.code().name, error.details() or ""
+    return Outcome(ended_as(code, details, measure.results), code, details, pod)
 
 
 def ended_as(code: str, details: str, results: int) -> str:

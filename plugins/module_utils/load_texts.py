@@ -11,7 +11,7 @@ audio is. Its latency is the time to its first audio (`SynthesizeOnline`), or to
 from __future__ import annotations
 
 import asyncio
-import traceback
+import contextlib
 from dataclasses import dataclass
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure
@@ -21,21 +21,17 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     FINISHED,
     POD_HEADER,
     STOPPED,
-    EndpointSilent,
     Outcome,
     Tls,
     connection,
-    ended_as,
+    failed,
+    question,
 )
 
-try:
-    import grpc
+# load_streams says so where it is missing.
+with contextlib.suppress(ImportError):
     import riva.client
     from riva.client.proto import riva_nmt_pb2, riva_tts_pb2
-
-    RIVA_CLIENT_IMPORT_ERROR = None
-except ImportError:
-    RIVA_CLIENT_IMPORT_ERROR = traceback.format_exc()
 
 ASR, TTS, NMT = "asr", "tts", "nmt"
 SPEECH = (ASR, TTS, NMT)
@@ -71,22 +67,19 @@ def texts_of_length(seconds: float, text_seconds: float) -> int:
 
 
 async def ask_text_server(endpoint: str, timeout: float, speech: str, host: str = "", tls: Tls | None = None) -> None:
-    """Ask a server of synthesis or translation for what it has, the way that the calls will go; EndpointSilent."""
-    try:
-        auth = connection(endpoint, host, tls)
-    except OSError as error:
-        raise EndpointSilent(f"the file {error.filename} can't be read ({error.strerror})") from error
-    try:
+    """Ask a server of synthesis or translation for what it has. Raises EndpointSilent."""
+    async with question(endpoint, host, tls) as auth:
+        stub = stub_of(speech, auth)
         if speech == TTS:
-            stub = riva.client.SpeechSynthesisService(auth).stub
             await stub.GetRivaSynthesisConfig(riva_tts_pb2.RivaSynthesisConfigRequest(), timeout=timeout)
         else:
-            stub = riva.client.NeuralMachineTranslationClient(auth).stub
             await stub.ListSupportedLanguagePairs(riva_nmt_pb2.AvailableLanguageRequest(), timeout=timeout)
-    except grpc.aio.AioRpcError as error:
-        raise EndpointSilent(f"{error.code().name} {error.details()}") from error
-    finally:
-        await auth.channel.close()
+
+
+def stub_of(speech: str, auth):
+    """The calls of synthesis or of translation on a connection."""
+    client = riva.client.SpeechSynthesisService if speech == TTS else riva.client.NeuralMachineTranslationClient
+    return client(auth).stub
 
 
 async def run_texts(
@@ -102,19 +95,12 @@ async def run_texts(
     """Make each call when it is due, and measure the answers; the first call that fails ends the caller."""
     caller = Caller(texts, measure, timeout)
     auth = connection(endpoint, host, tls)
-    stub = (
-        riva.client.SpeechSynthesisService(auth).stub
-        if texts.speech == TTS
-        else riva.client.NeuralMachineTranslationClient(auth).stub
-    )
+    stub = stub_of(texts.speech, auth)
     calls = [asyncio.create_task(caller.call(stub, number, line, start)) for number, line in enumerate(lines)]
     try:
         await asyncio.gather(*calls)
-    except grpc.aio.AioRpcError as error:
-        code, details = error.code().name, error.details() or ""
-        return Outcome(ended_as(code, details, measure.results), code, details, caller.pod)
     except Exception as error:  # whatever went wrong, the caller failed, and that is written down
-        return Outcome(FAILED, "CLIENT", f"{type(error).__name__}: {error}", caller.pod)
+        return failed(error, measure, caller.pod)
     except asyncio.CancelledError:
         return Outcome(STOPPED, pod=caller.pod)
     finally:
