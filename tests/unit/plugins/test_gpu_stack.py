@@ -101,6 +101,11 @@ FINE = {
         {},
         {"gpu-1": changed(HEALTHY, {"kernel.secure_boot": True})},
     ),
+    "Secure Boot, and the driver container's module runs": (
+        found(),
+        {},
+        {"gpu-1": changed(NO_DRIVER["gpu-1"], {"kernel.secure_boot": True})},
+    ),
     "Secure Boot, and modules that come signed": (
         found(),
         {"driver": True, "precompiled": True},
