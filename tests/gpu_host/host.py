@@ -59,7 +59,8 @@ class GpuHost:
     def inside(self, *command: str, mounts: str = "", **settings) -> subprocess.CompletedProcess:
         """Run a command of this machine while the host's root is mounted, in a mount namespace of its own."""
         layers = f"lowerdir={self.base},upperdir={self.layer},workdir={self.folder / 'work'}"
-        script = f'mount -t overlay overlay -o "{layers}" "{self.root}" && {mounts or ":"} && exec "$@"'
+        # For each script of a package rpm closes what could be open, one by one: a million files on some machines.
+        script = f'ulimit -n 4096; mount -t overlay overlay -o "{layers}" "{self.root}" && {mounts or ":"} && exec "$@"'
         return subprocess.run(
             ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh", *command],
             cwd=REPOSITORY,
