@@ -68,4 +68,5 @@ def rendered(folder: Path) -> dict[str, dict[str, list[str]]]:
 
 
 if __name__ == "__main__":
-    FIXTURE.write_text(json.dumps(rendered(Path(sys.argv[1])), indent=1) + "\n")
+    made = {"values": values_of_roles(), "rights": rendered(Path(sys.argv[1]))}
+    FIXTURE.write_text(json.dumps(made, indent=1) + "\n")

@@ -16,7 +16,8 @@ import yaml
 from tests.unit.roles.rights import FIXTURE, ROOT, beyond_reading, of_role, values_of_roles
 
 HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
-RIGHTS = json.loads(FIXTURE.read_text())
+MADE = json.loads(FIXTURE.read_text())
+RIGHTS = MADE["rights"]
 PAGE = (ROOT / "docs" / "security.md").read_text()
 
 
@@ -32,6 +33,10 @@ def test_each_cluster_role_that_does_more_than_read_has_its_reason():
     told = table("Rights in the whole cluster")
     assert set(told) == wide
     assert [name for name, row in told.items() if not all(row)] == []
+
+
+def test_the_fixture_was_made_with_what_the_roles_set_now():
+    assert MADE["values"] == values_of_roles()
 
 
 def test_what_the_roles_narrow_is_narrow():
