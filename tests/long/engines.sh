@@ -11,11 +11,11 @@ cd "$(dirname "$0")/../.." || exit 1
 begin e 220 "${LOGS:-build/engines}"
 # The first one alone: it lays out the bundle.
 up 0 || exit 1
-share 0 switching tests/long/test_switching.py
-share 1 keda tests/long/test_keda.py -k "not without_prometheus and not scraping and not sleeps"
-share 2 keda_fallback tests/long/test_keda.py -k "without_prometheus or scraping"
-share 3 keda_zero tests/long/test_keda.py -k sleeps
-share 4 caches tests/long/test_model_cache.py tests/long/test_openshift.py
-share 5 synthesis tests/long/test_speech_kinds.py -k "not riva-nmt"
-share 6 translation tests/long/test_speech_kinds.py -k riva-nmt
+alone switching tests/long/test_switching.py
+share 0 keda tests/long/test_keda.py -k "not without_prometheus and not scraping and not sleeps"
+share 1 keda_fallback tests/long/test_keda.py -k "without_prometheus or scraping"
+share 2 keda_zero tests/long/test_keda.py -k sleeps
+share 3 caches tests/long/test_model_cache.py tests/long/test_openshift.py
+share 4 synthesis tests/long/test_speech_kinds.py -k "not riva-nmt"
+share 5 translation tests/long/test_speech_kinds.py -k riva-nmt
 finish

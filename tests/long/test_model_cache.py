@@ -2,23 +2,23 @@
 
     USE_LAB=X pytest tests/long/test_model_cache.py
 
-Fetching takes 25 s here, where a real model takes up to an hour. The bucket is served by rclone on this machine.
+Fetching takes 25 s here, where a real model takes up to an hour. The bucket is served by rclone in a pod.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import shutil
-import socket
-import subprocess
+import json
 from pathlib import Path
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules import cold_start_seconds, model_load
 
-from lab.settings import CACHE
-from tests.benchmarks.bare_apiserver import free_port
-from tests.integration.running_lab import eventually
+from lab.extras import RCLONE_VERSION
+from lab.processes import node_process
+from lab.settings import Lab
+from tests.integration.running_lab import eventually, run
 from tests.integration.way_in import Service
 
 FETCH = "25"
@@ -32,10 +32,10 @@ def node(installed):
     before = installed.get("namespace", "riva")["metadata"]["labels"].get(label)
     installed.kubectl("label", "namespace", "riva", f"{label}=privileged", "--overwrite")
     name = f"{installed.name}-gpu-2"
-    folder = Path("/var/lib/speechops-lab") / installed.name / "nodes" / name
     yield name
-    for found in folder.glob("**/riva-cache-test*"):
-        shutil.rmtree(found, ignore_errors=True)
+    # On the node itself: what goes below its file system it still takes to be there.
+    inside = ("nsenter", f"--target={node_process(Lab(installed.name), name)}", "--mount")
+    run(*inside, "sh", "-c", "rm -rf /var/lib/cache-test*")
     installed.kubectl("label", "namespace", "riva", f"{label}={before}" if before else f"{label}-", "--overwrite")
 
 
@@ -55,7 +55,7 @@ def start_of(service: Service) -> dict:
 
 def values(node: str, keys: str, **more) -> dict:
     return {
-        "modelStore": {"type": "hostPath", "hostPath": "/var/lib/riva-cache-test"},
+        "modelStore": {"type": "hostPath", "hostPath": "/var/lib/cache-test"},
         "modelInit": {
             "enabled": True,
             "models": [MODEL],
@@ -119,7 +119,7 @@ def test_a_nim_keeps_what_it_fetched(installed, node, tmp_path):
             engine="nim",
             image={"repository": "nvcr.io/nim/nvidia/parakeet-1-1b-ctc-en-us", "tag": "1.4.0"},
             nim={"offline": False, "apiKeySecret": "nim-key", "minComputeMajor": 0},
-            modelStore={"type": "hostPath", "hostPath": "/var/lib/riva-cache-test-nim"},
+            modelStore={"type": "hostPath", "hostPath": "/var/lib/cache-test-nim"},
             nodeSelector={"kubernetes.io/hostname": node},
             env={"RIVA_STANDIN_FETCH_SECONDS": FETCH},
             route={"enabled": False},
@@ -133,73 +133,94 @@ def test_a_nim_keeps_what_it_fetched(installed, node, tmp_path):
     assert figures["warm"]["load_s"] < 20
 
 
+MODEL_BYTES = bytes(range(256)) * 256
+SERVED = {
+    "restartPolicy": "Never",
+    "volumes": [{"name": "srv", "emptyDir": {}}, {"name": "given", "configMap": {"name": "bucket"}}],
+    "initContainers": [
+        {
+            "name": "put",
+            "image": f"docker.io/rclone/rclone:{RCLONE_VERSION}",
+            # A ConfigMap's files are links.
+            "command": ["rclone", "--config=", "copy", "--copy-links", "/given", "/srv/speech/a100/models/conformer/1"],
+            "volumeMounts": [{"name": "srv", "mountPath": "/srv"}, {"name": "given", "mountPath": "/given"}],
+        }
+    ],
+    "containers": [
+        {
+            "name": "s3",
+            "image": f"docker.io/rclone/rclone:{RCLONE_VERSION}",
+            "command": ["rclone", "--config=", "-vv", "serve", "s3", "/srv", "--addr=:9000"],
+            "args": ["--auth-key=reader,geheim1234"],
+            "volumeMounts": [{"name": "srv", "mountPath": "/srv"}],
+            "readinessProbe": {"tcpSocket": {"port": 9000}, "periodSeconds": 1},
+        }
+    ],
+}
+
+
 @pytest.fixture
 def bucket(installed, tmp_path):
-    """A bucket with one built model, and the Secret that reads it; yields `modelInit.s3` and what the server logged."""
+    """A bucket with one built model, and the Secret that reads it; yields `modelInit.s3`."""
     installed.command("add", "rclone", timeout=7200)
-    model = tmp_path / "served/speech/a100/models/conformer/1"
-    model.mkdir(parents=True)
-    (model / "model.plan").write_bytes(bytes(range(256)) * 4096)
-    # The machine's own address on the lab's network.
-    host, port, log = installed.network.replace(".0/22", ".1"), free_port(), tmp_path / "bucket.log"
-    program = [CACHE / "rclone/rclone", "--config=", "-vv", "serve", "s3", tmp_path / "served"]
-    with open(log, "wb") as file:
-        server = subprocess.Popen(
-            [*program, "--auth-key=reader,geheim1234", f"--addr={host}:{port}"], stdout=file, stderr=file
-        )
+    common = {"apiVersion": "v1", "metadata": {"name": "bucket", "namespace": "riva", "labels": {"app": "bucket"}}}
+    keys = {"access_key_id": "reader", "secret_access_key": "geheim1234"}
+    items = [
+        {**common, "kind": "Secret", "stringData": keys},
+        {**common, "kind": "ConfigMap", "binaryData": {"model.plan": base64.b64encode(MODEL_BYTES).decode()}},
+        {**common, "kind": "Pod", "spec": SERVED},
+        {**common, "kind": "Service", "spec": {"selector": {"app": "bucket"}, "ports": [{"port": 9000}]}},
+    ]
+    file = tmp_path / "bucket.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    installed.kubectl("apply", "-f", str(file))
     try:
-        eventually(lambda: socket.create_connection((host, port), 1), 20).close()
-        keys = ("--from-literal=access_key_id=reader", "--from-literal=secret_access_key=geheim1234")
-        installed.kubectl("create", "secret", "generic", "bucket", "-n", "riva", *keys)
-        yield {"path": "speech/a100", "endpoint": f"http://{host}:{port}", "secretName": "bucket"}, log
+        installed.kubectl("wait", "pod/bucket", "-n", "riva", "--for=condition=Ready", "--timeout=90s", timeout=100)
+        yield {"path": "speech/a100", "endpoint": "http://bucket.riva.svc:9000", "secretName": "bucket"}
     finally:
-        server.terminate()
-        server.wait(10)
-        installed.kubectl("delete", "secret", "bucket", "-n", "riva", "--ignore-not-found")
+        installed.kubectl("delete", "-f", str(file), "--now", "--ignore-not-found")
 
 
 def stored(installed, node: str) -> list[Path]:
     """The models in the node's folder."""
     folder = Path("/var/lib/speechops-lab") / installed.name / "nodes" / node
-    return list(folder.glob("**/riva-cache-test/models/conformer/1/model.plan"))
+    return list(folder.glob("**/cache-test/models/conformer/1/model.plan"))
 
 
 def test_models_come_from_a_bucket(installed, node, bucket, tmp_path):
     """A Job copies them to the node, without a key of NGC; a pod there finds them and fetches nothing."""
-    s3, log = bucket
-    more = values(node, "", models=[], s3=s3, preSeedNodes=[node])
+    more = values(node, "", models=[], s3=bucket, preSeedNodes=[node])
     service = Service(installed, "cache-s3")
     service.install(tmp_path, pods=0, **more)
     try:
         eventually(lambda: stored(installed, node), 90)
         seeded = ("get", "jobs", "-n", "riva", "-l", "app.kubernetes.io/instance=cache-s3", "-o")
         eventually(lambda: installed.kubectl(*seeded, "jsonpath={.items[*].status.succeeded}") == "1", 60)
-        assert stored(installed, node)[0].read_bytes() == bytes(range(256)) * 4096
+        assert stored(installed, node)[0].read_bytes() == MODEL_BYTES
         assert "reader" not in service.helm("get", "values", "cache-s3")
         service.install(tmp_path, pods=1, **more)
         found = start_of(service)
-        (pod,) = service.pods()
+        # The Job's pod is the service's too.
+        (pod,) = [pod for pod in service.pods() if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "riva"]
         copied = service.kubectl("logs", pod["metadata"]["name"], "-c", "riva-model-init")
         print({"from_a_bucket": found, "log": copied.strip().splitlines()[-1:]})
         assert found["cold_s"] is None
         assert "There was nothing to transfer" in copied
     finally:
         service.remove()
-    assert "GetObject" in log.read_text() or "GET OBJECT" in log.read_text()
 
 
 def test_a_bucket_that_refuses_the_keys_is_told(installed, node, bucket, tmp_path):
-    s3, _log = bucket
     with contextlib.ExitStack() as stack:
         wrong = ("--from-literal=access_key_id=reader", "--from-literal=secret_access_key=wrong")
         installed.kubectl("create", "secret", "generic", "wrong-keys", "-n", "riva", *wrong)
         stack.callback(installed.kubectl, "delete", "secret", "wrong-keys", "-n", "riva")
         service = Service(installed, "cache-s3")
-        more = values(node, "", models=[], s3={**s3, "secretName": "wrong-keys"}, preSeedNodes=[node])
+        more = values(node, "", models=[], s3={**bucket, "secretName": "wrong-keys"}, preSeedNodes=[node])
         service.install(tmp_path, pods=0, **more)
         stack.callback(service.remove)
         job = ("logs", "-l", "app.kubernetes.io/instance=cache-s3", "--tail=50")
-        eventually(lambda: "SignatureDoesNotMatch" in service.kubectl(*job), 90)
+        eventually(lambda: "StatusCode: 403" in service.kubectl(*job), 90)
         assert stored(installed, node) == []
 
 

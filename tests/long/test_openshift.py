@@ -26,13 +26,20 @@ def play():
     assert not bare_apiserver.missing()
     with bare_apiserver.BareApiserver() as server:
 
-        def step(name: str, *options: str) -> str:
+        def step(name: str, *options: str, check: bool = True) -> str:
             inventory = ("-i", str(REPOSITORY / "inventories/lab"))
             kubeconfig = ("-e", f"cluster_kubeconfig={server.kubeconfig}")
-            return run(str(PLAYBOOK), *inventory, *kubeconfig, str(SCENARIO / f"{name}.yml"), *options).stdout
+            words = (*inventory, *kubeconfig, str(SCENARIO / f"{name}.yml"), *options)
+            return run(str(PLAYBOOK), *words, check=check).stdout
 
         step("prepare")
         yield step
+
+
+def test_keda_that_could_not_ask_thanos_is_refused_before_any_change(play):
+    refused = play("converge", "-e", "riva_autoscaler=keda", check=False)
+    assert "riva_autoscaler is keda and openshift_monitoring is user_workload" in refused
+    assert re.search(r"changed=0 .*failed=1", refused)
 
 
 def test_the_objects_are_accepted_as_asked_for(play):

@@ -25,6 +25,12 @@ def test_only_what_may_be_set_back_is_looked_at():
     assert [item["kind"] for item in drift.wanted(documents, "riva")] == ["ConfigMap", "ConfigMap"]
 
 
+def test_an_api_that_leads_elsewhere_is_led_back():
+    """What others put into it (a CA's certificate) stays: it is no field that the release has."""
+    service = made("APIService", spec={"service": {"name": "adapter"}})
+    assert [item["kind"] for item in drift.wanted([service], "riva")] == ["APIService"]
+
+
 def test_a_namespace_is_that_of_the_release_where_none_is_said():
     (mine,) = drift.wanted([made("ConfigMap")], "riva")
     assert mine["metadata"]["namespace"] == "riva"
