@@ -11,7 +11,7 @@ MOLECULE = ROOT / "extensions" / "molecule"
 ROLES = {path.name for path in (ROOT / "roles").iterdir() if not path.name.startswith("_")}
 SCENARIOS = {path.parent.name for path in MOLECULE.glob("*/molecule.yml")} - {"default"}
 # Their scenarios are still to be written or to be ended: a name goes from here with its scenario.
-WITHOUT = {"keda", "openshift", "riva"}
+WITHOUT = {"keda"}
 STEPS = ["prepare", "check", "converge", "idempotence", "verify", "side_effect", "verify", "cleanup"]
 # check and idempotence are converge.yml again; prepare is for roles that need another one first.
 FILES = {f"{step}.yml" for step in STEPS} - {"check.yml", "idempotence.yml", "prepare.yml"}

@@ -137,6 +137,15 @@ def test_each_secret_that_a_variable_names_is_looked_for(looked_at, variables, n
     assert f"{namespace}/{name}" in message
 
 
+def test_both_keys_of_a_bucket_are_looked_for(looked_at):
+    bucket = {"riva_model_bucket": {"path": "speech/a100", "secret": "bucket"}}
+    ((status, _variable, message, _remedy),) = looked_at(bucket, {f"{SECRETS}/bucket": secret("access_key_id")})
+    assert status == "failed"
+    assert "Secret riva/bucket lacks secret_access_key" in message
+    keys = secret("access_key_id", "secret_access_key")
+    assert looked_at(bucket, {f"{SECRETS}/bucket": keys}) == []
+
+
 def test_what_is_in_a_secret_is_not_told(api, run_module, capsys):
     api.routes = {
         "/version": {"gitVersion": "v1.36.3"},
