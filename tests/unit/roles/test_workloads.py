@@ -306,6 +306,10 @@ UNDER_WAY = {
         on_node("driver-1", init=[{"name": "build", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]),
         "pod driver-1 on gpu-1: build (init 1 of 1): CrashLoopBackOff",
     ),
+    "a step that ended badly": (
+        on_node("driver-1", init=[{"name": "build", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]),
+        "pod driver-1 on gpu-1: build (init 1 of 1): Error",
+    ),
     "an image": (
         on_node(
             "dcgm-1", containers=[{"name": "dcgm", "ready": False, "state": {"waiting": {"reason": "ErrImagePull"}}}]
