@@ -1,6 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A small real HTTP server that speaks the API paths which the validators read."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -11,9 +12,20 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils import basic
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
+
+try:
+    from ansible.module_utils.testing import patch_module_args
+except ImportError:  # ansible-core before 2.19
+
+    @contextlib.contextmanager
+    def patch_module_args(arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+            yield
+
 
 set_hypothesis_home_dir(Path(__file__).resolve().parents[3] / "build" / "hypothesis")
 # The same examples at each run; HYPOTHESIS_PROFILE=search looks for new ones, many more.

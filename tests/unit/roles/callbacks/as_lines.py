@@ -7,6 +7,10 @@ import json
 import os
 
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.speechops.riva.plugins.action import preflight
+
+# Here, once, and not in the process of each host.
+preflight.specs()
 
 DOCUMENTATION = """
 name: as_lines
