@@ -65,7 +65,7 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, kubeconform
 	$(BIN)/antsibull-changelog lint
 
 sanity: setup-tests  ## ansible-test sanity, but for pylint and yamllint (docs/contributing.md says why)
-	tests/sanity/run.sh --skip-test pylint --skip-test yamllint
+	tests/ansible_test.sh sanity --skip-test pylint --skip-test yamllint
 
 unit: setup-tests  ## unit tests
 	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit

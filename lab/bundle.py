@@ -82,6 +82,7 @@ def digest_of(path: Path) -> str:
 def glibc() -> tuple[int, int]:
     """Version of the C library that this Python runs with; (0, 0) where it is another one."""
     name, version = platform.libc_ver()
+    # glibc's versions have two numbers, which mypy cannot know.
     return tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else (0, 0)  # type: ignore[return-value]
 
 

@@ -20,6 +20,7 @@ lists=lab/packages.txt
 [ "${1:-}" = tests ] && grep -q '^ID=debian' /etc/os-release && lists="$lists tests/packages.txt"
 
 missing=
+# Several files, word by word.
 # shellcheck disable=SC2086
 cat $lists >"${TMPDIR:-/tmp}/speechops-packages.$$"
 while read -r program package _; do
@@ -46,6 +47,7 @@ if [ -n "$missing" ]; then
   fi
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -q
+  # Several packages, word by word.
   # shellcheck disable=SC2086
   apt-get install -q -y --no-install-recommends $missing
 fi

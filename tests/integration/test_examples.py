@@ -16,7 +16,15 @@ from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY
 
 MODULES = sorted((REPOSITORY / "plugins" / "modules").glob("*.py"))
 # What an example meets on the lab that is no fault of it: part of the message that says so.
-REFUSED = {}
+REFUSED = {
+    "The certificate's Secret is there": "there is no such Secret in namespace traefik",
+    "Thirty callers who are read to": "riva/riva-tts",
+    "Three replicas of two GPUs each fit, those that run already counted in": "3 needed (min_fitting_pods)",
+    "The labels are those of the hardware that the nodes really have": "the cluster has no node of this name",
+    "Four GPUs of compute capability 8.0 can be claimed": "has no device of class gpu.nvidia.com",
+}
+# What the module gpu_hardware_info returned on a host with an H100.
+HARDWARE = REPOSITORY / "tests" / "fixtures" / "gpu" / "h100-hardware-info.json"
 
 
 def examples(path: Path) -> list[dict]:
@@ -72,7 +80,8 @@ def results(installed, tmp_path_factory):
     }
     play = {"name": "Examples", "hosts": "riva_clusters", "gather_facts": False, "tasks": [*tasks, collect]}
     (folder / "examples.yml").write_text(json.dumps([play]), encoding="utf-8")
-    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {"gpu-1": {"hardware": {"labels": {}}}}}}))
+    others = {"all": {"hosts": {"gpu-1": {"hardware": json.loads(HARDWARE.read_text(encoding="utf-8"))}}}}
+    (folder / "hosts.json").write_text(json.dumps(others), encoding="utf-8")
     installed.play("--check", "-i", "inventories/lab", "-i", str(folder / "hosts.json"), str(folder / "examples.yml"))
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return {seen[name]: result for name, result in found.items()}

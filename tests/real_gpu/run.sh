@@ -47,6 +47,7 @@ CUDA_VISIBLE_DEVICES=$((gpus - 1)) step service-times "$torch" lab/standins/riva
   --seconds=0.3 --measure="$results/service-times.json" &
 measuring=$!
 
+# Unquoted on purpose: options, or none.
 # shellcheck disable=SC2086
 step lab-up python3 -m lab up --bundle "$bundle" $lab --gpus real --gpu-nodes 1 --torch "$torch" || exit 2
 kubeconfig=$(.venv/bin/python -m lab kubeconfig --name real)
@@ -70,6 +71,7 @@ watch=$!
 # Which GPU each pod was given, every 15 s.
 allocations() {
   for pod in $("$kubectl" -n riva get pods -l app.kubernetes.io/component=speech-server -o name); do
+    # The pod's shell is to expand these, not this one.
     # shellcheck disable=SC2016
     echo "$pod $("$kubectl" -n riva exec "$pod" -c riva -- sh -c 'echo "$NVIDIA_VISIBLE_DEVICES" /dev/nvidia[0-9]*')"
   done
@@ -115,6 +117,7 @@ play mended site.yml --tags riva
 if [ "$gpus" -gt 1 ]; then
   nodes=$gpus
   step lab-down .venv/bin/python -m lab down --name real
+  # Unquoted on purpose: options, or none.
   # shellcheck disable=SC2086
   step lab-up-per-gpu .venv/bin/python -m lab up --bundle "$bundle" $lab --gpus real --gpu-nodes "$gpus" --torch "$torch"
   play site-per-gpu site.yml -e "real_min_replicas=$gpus"

@@ -17,7 +17,7 @@ TOOLS = {
     "ansible-lint": "ansible-lint",
     "helm": "helm lint",
     "shellcheck": "shellcheck",
-    "run.sh": "ansible-test sanity",
+    "ansible_test.sh": "ansible-test sanity",
     "antsibull-changelog": None,
     "pytest": "unit tests",
     "tests.conform": "kubeconform",

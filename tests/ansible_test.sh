@@ -1,13 +1,18 @@
 #!/bin/sh
-# ansible-test sanity, which wants the collection below ansible_collections/speechops/riva, beside kubernetes.core:
+# ansible-test, which wants the collection below ansible_collections/speechops/riva, beside kubernetes.core:
 #
-#   tests/sanity/run.sh [--test NAME | --skip-test NAME ...]
+#   tests/ansible_test.sh sanity [--test NAME | --skip-test NAME ...]
+#   tests/ansible_test.sh units [TEST ...]
 #
-# What it is given goes to ansible-test. Its tools come from the Python package index, once, into environments of its own.
+# What it is given goes to ansible-test. The tools of sanity come from the Python package index, once, into environments of its own;
+# units takes what .venv has.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
+[ $# -gt 0 ] || set -- sanity
+kind=$1
+shift
 bin=$PWD/.venv/bin
-roots=$PWD/build/sanity/ansible_collections
+roots=$PWD/build/$kind/ansible_collections
 packages=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 version=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 rm -rf "$roots"
@@ -20,4 +25,4 @@ cd "$roots/speechops/riva"
 # Else it asks the repository around it, which ignores build.
 git init --quiet .
 git add --all
-exec "$bin/ansible-test" sanity --python "$version" --color no "$@"
+exec "$bin/ansible-test" "$kind" --python "$version" --color no "$@"
