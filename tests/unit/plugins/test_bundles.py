@@ -74,9 +74,10 @@ def rendered(chart: Path, values: dict) -> set[str]:
 
 
 @pytest.mark.skipif(not HELM, reason="helm is not installed here")
+@pytest.mark.parametrize("s3", [{}, {"path": "speech/a100"}], ids=["NGC", "a bucket"])
 @pytest.mark.parametrize("chart", CHARTS, ids=[chart.name for chart in CHARTS])
-def test_every_image_of_a_chart_comes_from_the_mirror(chart):
-    asked = {"streams": {"limit": 1}, "modelInit": {"enabled": True}} if chart.name == "chart" else {}
+def test_every_image_of_a_chart_comes_from_the_mirror(chart, s3):
+    asked = {"streams": {"limit": 1}, "modelInit": {"enabled": True, "s3": s3}} if chart.name == "chart" else {}
     values = merged(yaml.safe_load((chart / "values.yaml").read_text()), asked)
     before = rendered(chart, asked)
     after = rendered(chart, merged(asked, bundles.mirrored(values, MIRROR)))
