@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -203,9 +204,11 @@ def test_others_routes_change_nothing(languages, tmp_path, whose):
 def test_prometheus_reads_traefiks_metrics(installed):
     def asked(query: str) -> list[dict]:
         path = "/api/v1/namespaces/monitoring/services/kube-prometheus-stack-prometheus:9090/proxy/api/v1/query?query="
-        return json.loads(installed.kubectl("get", "--raw", path + query))["data"]["result"]
+        return json.loads(installed.kubectl("get", "--raw", path + quote(query)))["data"]["result"]
 
-    eventually(lambda: [item["value"][1] for item in asked('up{namespace="traefik"}')] == ["1"], 90)
+    # A plain query would still find what was read five minutes ago.
+    recent = 'last_over_time(up{namespace="traefik"}[45s])'
+    eventually(lambda: [item["value"][1] for item in asked(recent)] == ["1"], 90)
     assert asked("traefik_open_connections") != []
 
 
