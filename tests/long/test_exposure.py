@@ -83,8 +83,8 @@ def daemons(name: str, image: str) -> list[dict]:
 
 
 GIVERS = {
-    "Cilium": (pools("v2"), "CiliumLoadBalancerIPPool speech"),
-    "Cilium before 1.18": (pools("v2alpha1"), "CiliumLoadBalancerIPPool speech"),
+    "Cilium, v2": (pools("v2"), "CiliumLoadBalancerIPPool speech"),
+    "Cilium, v2alpha1": (pools("v2alpha1"), "CiliumLoadBalancerIPPool speech"),
     "kube-vip": (daemons("kube-vip-ds", "ghcr.io/kube-vip/kube-vip:v1.0.0"), "kube-vip-ds runs"),
     "ServiceLB": (daemons("svclb-web-1a2b", "rancher/klipper-lb:v0.4.13"), "its DaemonSets svclb-* are there"),
 }
@@ -103,7 +103,7 @@ def test_what_gives_addresses_is_recognised(unserved, tmp_path, giver):
             if item["kind"] == "CustomResourceDefinition":
                 unserved.kubectl("wait", "crd", item["metadata"]["name"], "--for=condition=Established")
         seen = plan(unserved)
-        assert seen["why"] == f"{giver.split()[0]} gives addresses here ({evidence})"
+        assert seen["why"] == f"{giver.split(',')[0]} gives addresses here ({evidence})"
         assert (seen["service_type"], seen["certain"]) == ("LoadBalancer", False)
     finally:
         for file in reversed(files):
