@@ -382,18 +382,6 @@ def test_ready_is_more_than_the_operators_own_word(by_operator, play, variables,
     assert words in " ".join(done.stdout.split())
 
 
-def test_a_wait_names_state_pod_and_node(lab, hosts, by_operator, play):
-    """As a driver's container that builds for twenty minutes, here an image that is not there."""
-    variables = json.dumps({"gpu_operator_values": {"gfd": {"version": "v0"}}, "gpu_operator_timeout": 60})
-    done = play("site.yml", "--tags", "gpu", "-e", variables, stack="operator", check=False)
-    assert done.returncode != 0
-    line = (
-        r"\[lab\] gpu-operator/gpu-operator, \d+ of 60 s: .*states not ready: \[gpu-feature-discovery\].*"
-        rf"; pod gpu-feature-discovery-\w+ on ({'|'.join(hosts)}): gpu-feature-discovery: (ErrImage|ImagePull)"
-    )
-    assert re.search(line, done.stdout), done.stdout
-
-
 GROUPS = {
     "gpu_operator_mig_manager_enabled": True,
     "gpu_operator_mig_layouts": {"halves": [{"devices": "all", "mig-enabled": True, "mig-devices": {"3g.20gb": 2}}]},
@@ -439,6 +427,18 @@ def own_labels(lab, name):
         for key in ("device-plugin.config", "mig.config")
         if f"nvidia.com/{key}" in labels
     }
+
+
+def test_a_wait_names_state_pod_and_node(lab, hosts, by_operator, play):
+    """As a driver's container that builds for twenty minutes, here an image that is not there."""
+    variables = json.dumps({"gpu_operator_values": {"gfd": {"version": "v0"}}, "gpu_operator_timeout": 60})
+    done = play("site.yml", "--tags", "gpu", "-e", variables, stack="operator", check=False)
+    assert done.returncode != 0
+    line = (
+        r"\[lab\] gpu-operator/gpu-operator, \d+ of 60 s: .*states not ready: \[gpu-feature-discovery\].*"
+        rf"; pod gpu-feature-discovery-\w+ on ({'|'.join(hosts)}): gpu-feature-discovery: (ErrImage|ImagePull)"
+    )
+    assert re.search(line, done.stdout), done.stdout
 
 
 def test_uninstall_takes_driver_and_labels_along_that_the_operator_used(lab, hosts, by_operator, play):
