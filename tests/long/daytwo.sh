@@ -10,14 +10,14 @@ cd "$(dirname "$0")/../.." || exit 1
 begin d 180 "${LOGS:-build/daytwo}"
 # The first one alone: it lays out the bundle.
 up 0 || exit 1
-up 5 || exit 1
-export USE_SECOND_LAB=d5
+up 6 || exit 1
+export USE_SECOND_LAB=d6
 number=0
-for name in clusters services upgrade secrets; do
+for name in clusters services upgrade secrets network_policies pains; do
   share $number $name tests/long/test_$name.py
   number=$((number + 1))
 done
 finish
 ended=$?
-down 5
+down 6
 exit $ended
