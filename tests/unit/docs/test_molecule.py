@@ -10,8 +10,6 @@ ROOT = Path(__file__).resolve().parents[3]
 MOLECULE = ROOT / "extensions" / "molecule"
 ROLES = {path.name for path in (ROOT / "roles").iterdir() if not path.name.startswith("_")}
 SCENARIOS = {path.parent.name for path in MOLECULE.glob("*/molecule.yml")} - {"default"}
-# Their scenarios are still to be written or to be ended: a name goes from here with its scenario.
-WITHOUT = {"keda"}
 STEPS = ["prepare", "check", "converge", "idempotence", "verify", "side_effect", "verify", "cleanup"]
 # check and idempotence are converge.yml again; prepare is for roles that need another one first.
 FILES = {f"{step}.yml" for step in STEPS} - {"check.yml", "idempotence.yml", "prepare.yml"}
@@ -22,15 +20,14 @@ def load(path):
 
 
 def test_each_role_has_a_scenario():
-    assert ROLES - SCENARIOS <= WITHOUT
-    assert SCENARIOS <= ROLES
+    assert SCENARIOS == ROLES
 
 
 def test_the_frame_has_all_steps():
     assert load(MOLECULE / "config.yml")["scenario"]["test_sequence"] == STEPS
 
 
-@pytest.mark.parametrize("scenario", sorted(SCENARIOS - WITHOUT))
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_a_scenario_has_a_playbook_for_each_step(scenario):
     folder = MOLECULE / scenario
     # A sequence of its own would leave out steps of the frame.
@@ -39,7 +36,7 @@ def test_a_scenario_has_a_playbook_for_each_step(scenario):
     assert {path.name for path in folder.glob("*.yml")} >= FILES
 
 
-@pytest.mark.parametrize("scenario", sorted(SCENARIOS - WITHOUT))
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_after_the_harm_the_role_runs_again(scenario):
     plays = load(MOLECULE / scenario / "side_effect.yml")
     assert len(plays) > 1
