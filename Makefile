@@ -67,8 +67,8 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, kubeconform
 sanity: setup-tests  ## ansible-test sanity, but for pylint and yamllint (docs/contributing.md says why)
 	tests/ansible_test.sh sanity --skip-test pylint --skip-test yamllint
 
-unit: setup-tests  ## unit tests
-	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit
+unit: setup-tests  ## unit tests, without those that take long (tests/unit/conftest.py names them); an answer in a minute
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not thorough" tests/unit
 
 integration: setup-tests  ## tests on a fresh lab named `test`, beside any other lab
 	$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration

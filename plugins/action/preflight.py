@@ -156,7 +156,8 @@ class ActionModule(ActionBase):
         for name in inputs.relevant(task_vars, options, roles):
             try:
                 found[name] = self._templar.template(task_vars[name])
-            except AnsibleError as error:
+            # Before ansible-core 2.19 an error of the template's own, a division by zero, comes as it is.
+            except (AnsibleError, ArithmeticError, LookupError, TypeError, ValueError) as error:
                 words = " ".join(str(error).split())
                 findings.append(inputs.finding(name, f"{name} can't be evaluated: {words}", "Correct the template."))
         return found, findings
@@ -184,8 +185,11 @@ class ActionModule(ActionBase):
         name = re.split(r"[.\[]", item["subject"], maxsplit=1)[0]
         words = [] if name in item["message"] or name not in options else [name]
         if name in (task_vars or {}):
-            # True and False carry no place of their own; their name may.
-            place = set_at(task_vars[name], item["subject"]) or place_of(next(key for key in task_vars if key == name))
+            place = set_at(task_vars[name], item["subject"])
+            if not place and not isinstance(task_vars[name], (str, list, dict)):
+                # True, False and numbers carry no place of their own; their name may. A text without one came by -e,
+                # and then the name's is that of what -e hides.
+                place = place_of(next(key for key in task_vars if key == name))
             words += [f"set in {place}"] if place else []
         owners = [role for role in roles if name.startswith(role + "_")] if name in options else []
         words += [f"role {max(owners, key=len)}"] if owners else []

@@ -1,9 +1,39 @@
-"""What pyproject.toml says of paths, for `ansible-test units`, which brings a configuration of its own."""
+"""What `ansible-test units`, with its own configuration, does not get from pyproject.toml; and what takes long."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
+HERE = Path(__file__).parent
 # The stand-ins are packages by themselves, as they are in their images.
-LAB = str(Path(__file__).resolve().parents[2] / "lab")
+LAB = str(HERE.parents[1] / "lab")
 if LAB not in sys.path:
     sys.path.append(LAB)
+
+# Files that `make unit` leaves out, so that it is an answer within a minute, and `make test` runs.
+THOROUGH = {
+    # Days of load, at each of their seconds.
+    "benchmarks/test_scaling_own.py",
+    "benchmarks/test_scaling_page.py",
+    "benchmarks/test_scaling_replay.py",
+    "benchmarks/test_scaling_service.py",
+    # Hundreds of spoilt or invented objects for each rule.
+    "plugins/test_hostile_objects.py",
+    "roles/test_input_rules.py",
+    # Many processes of Ansible, of Python or of a browser.
+    "load/test_report_in_browser.py",
+    "plugins/test_light_kubernetes.py",
+    "plugins/test_show_findings.py",
+    "roles/test_wrong_inputs.py",
+}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: takes long; make unit leaves it out, make test does not")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).as_posix() in THOROUGH:
+            item.add_marker(pytest.mark.thorough)

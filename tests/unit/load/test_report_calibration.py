@@ -1,5 +1,6 @@
 """The page of a calibration: curves, tables that agree with the result, and what a reader must know."""
 
+import functools
 import json
 import re
 
@@ -38,8 +39,18 @@ def test_the_headline(result, change, said):
     assert said in headline(result)
 
 
+@functools.cache
+def _page(text):
+    return Page(render(json.loads(text)))
+
+
+def page_of(result):
+    """The page of a result; drawn once for all tests that look at the same one."""
+    return _page(json.dumps(result))
+
+
 def test_numbers_in_the_tables_are_those_of_the_result(result):
-    page = Page(render(result))
+    page = page_of(result)
     assert len(page.figures) > 80
     for place, text in page.figures.items():
         value = result
@@ -50,7 +61,7 @@ def test_numbers_in_the_tables_are_those_of_the_result(result):
 
 @pytest.mark.parametrize("layout", ["wide", "narrow"])
 def test_all_pictures_are_drawn(result, layout):
-    page = Page(render(result))
+    page = page_of(result)
     for line in ("latency-p50", "latency-p95", "latency-p99", "throughput", "queue"):
         drawn = page.paths[f"{layout}-line-{line}"][0]
         assert len(re.findall("[ML]", drawn)) >= 5, line
@@ -61,7 +72,7 @@ def test_all_pictures_are_drawn(result, layout):
 
 
 def test_the_entry_on_the_page_is_yaml_as_it_is_written(result):
-    (text,) = Page(render(result)).texts["pre"]
+    (text,) = page_of(result).texts["pre"]
     assert yaml.safe_load(text) == {"riva_calibration": {"riva-asr": result["entry"]}}
     assert yaml.safe_load(entry_text("a", {"x": 1.5})) == {"riva_calibration": {"a": {"x": 1.5}}}
 
@@ -107,6 +118,6 @@ def test_the_table_of_the_console(result):
 
 
 def test_fetched_models_have_a_row_where_they_were_fetched(result):
-    assert "model_load.fetch_s" not in Page(render(result)).figures
+    assert "model_load.fetch_s" not in page_of(result).figures
     fetched = {**result, "model_load": {**result["model_load"], "fetch_s": 25.0}}
     assert Page(render(fetched)).figures["model_load.fetch_s"] == "25"

@@ -78,7 +78,7 @@ MISTAKES = {
     ),
     "of another type": ("Deployment", lambda it: it["spec"].update(minReadySeconds="soon"), "minReadySeconds"),
     "one too few": ("HorizontalPodAutoscaler", lambda it: cut(it["spec"], "maxReplicas"), "maxReplicas"),
-    "a null": ("NetworkPolicy", lambda it: it["spec"].update(podSelector=None), "podSelector"),
+    "a null": ("PodDisruptionBudget", lambda it: it["spec"].update(selector=None), "selector"),
     "in somebody else's kind": ("ServiceMonitor", lambda it: it["spec"].update(selektor={}), "selektor"),
     "in Traefik's": ("IngressRoute", lambda it: it["spec"]["routes"][0].update(service=[]), "service"),
     "in the metadata": ("ServiceMonitor", lambda it: it["metadata"].update(label={}), "label"),

@@ -11,12 +11,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from ansible.release import __version__
 
 from tests.unit.roles import wrong_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+OLD_TEMPLATES = tuple(int(part) for part in __version__.split(".")[:2]) < (2, 19)
 DOOR = "speechops.riva.preflight"
 # Results that only say that the role begins.
 BEGINNINGS = ("ansible.builtin.validate_argument_spec", "ansible.builtin.include_role")
@@ -122,12 +124,17 @@ def nodes(tmp_path_factory, charts):
     return play(tmp_path_factory.mktemp("nodes"), inventory("gpu_nodes", cases, charts))
 
 
+def said(item):
+    """The message; before ansible-core 2.19 what a template gives is text, which is told in quotes."""
+    return item["message"].replace("'3.0'", "3.0") if OLD_TEMPLATES else item["message"]
+
+
 def held_up(results, host, case, printed):
     """The door was the only task of this host, nothing changed, and what is told names all four things."""
     text, variable, wrong, right = case
     mine = [line for line in results if line["host"] == host]
     assert [(line["action"], line["status"], line["changed"]) for line in mine] == [(DOOR, "failed", False)], text
-    named = [item for item in mine[0]["findings"] if item["subject"] == variable and wrong in item["message"]]
+    named = [item for item in mine[0]["findings"] if item["subject"] == variable and wrong in said(item)]
     assert named, (text, mine[0]["findings"])
     told = named[0]
     assert right in told["remedy"], (text, told)
@@ -171,4 +178,6 @@ def test_the_command_line_is_named_too(tmp_path, charts):
     results, _printed = play(tmp_path, given, "-e", "riva_timeout=soon")
     (line,) = results
     assert "riva_timeout is 'soon'" in line["msg"]
-    assert "-e" in line["msg"]
+    # Before ansible-core 2.19 it is not known; then no other place may be told.
+    assert "hosts.yml" not in line["msg"]
+    assert OLD_TEMPLATES or "-e" in line["msg"]
