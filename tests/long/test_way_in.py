@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_ready
@@ -247,29 +248,27 @@ def test_new_streams_after_a_scale_up_of_full_pods(limited):
     assert max(refused, default=0) < 10
 
 
+async def sixty_calls(service: Service) -> list[Outcome]:
+    """Two a second; a call has 5 s."""
+    address = address_of(service.lab)
+
+    async def one(number: int) -> Outcome:
+        opened = aio_channel(address, service.host)
+        try:
+            await asyncio.sleep(number / 2)
+            return await stream(opened, Outcome(3), patience=2)
+        finally:
+            await opened.close()
+
+    return await asyncio.gather(*(one(number) for number in range(60)))
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_one_of_three_pods_dies(plain, end):
-    """60 new calls after it, two a second; a call has 5 s."""
-    address = address_of(plain.lab)
     victim = plain.pods()[0]
-
-    async def calls():
-        kill(victim, "standins.riva", end)
-        outcomes = []
-
-        async def one(number):
-            opened = aio_channel(address, plain.host)
-            try:
-                await asyncio.sleep(number / 2)
-                outcomes.append(await stream(opened, Outcome(3), patience=2))
-            finally:
-                await opened.close()
-
-        await asyncio.gather(*(one(number) for number in range(60)))
-        return outcomes
-
     try:
-        outcomes = asyncio.run(calls())
+        kill(victim, "standins.riva", end)
+        outcomes = asyncio.run(sixty_calls(plain))
     finally:
         if end == signal.SIGSTOP:
             kill(victim, "standins.riva", signal.SIGCONT)
@@ -277,6 +276,34 @@ def test_one_of_three_pods_dies(plain, end):
     record("a pod dies", how=end.name, failed=len(failed), of=len(outcomes), why=Counter(failed))
     plain.kubectl("rollout", "status", "deployment/plain", "--timeout=120s")
     assert len(failed) <= 2, failed
+
+
+def kubelet_of(pod: dict) -> int:
+    """The process of the kubelet on a pod's node."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            words = (folder / "cmdline").read_bytes().decode().split("\0") if (folder / "cmdline").exists() else [""]
+            if words[0].endswith("/kubelet") and f"--hostname-override={pod['spec']['nodeName']}" in words:
+                return int(folder.name)
+    raise LookupError(f"no kubelet of {pod['spec']['nodeName']}")
+
+
+def test_a_pod_dies_and_kubernetes_does_not_hear_of_it(plain):
+    """Its node's kubelet hangs: Traefik alone finds out, by calls that fail (passive health check)."""
+    victim = plain.pods()[0]
+    kubelet = kubelet_of(victim)
+    os.kill(kubelet, signal.SIGSTOP)
+    try:
+        kill(victim, "standins.riva")
+        outcomes = asyncio.run(sixty_calls(plain))
+        assert is_ready(next(pod for pod in plain.pods() if pod["metadata"]["uid"] == victim["metadata"]["uid"]))
+    finally:
+        os.kill(kubelet, signal.SIGCONT)
+    failed = lost(outcomes)
+    record("a pod dies unheard", failed=len(failed), of=len(outcomes), why=Counter(failed))
+    plain.kubectl("rollout", "status", "deployment/plain", "--timeout=120s")
+    # One call in ten seconds, or two at a time, tries whether it is back. Without the check 36 failed: a dead pod draws calls.
+    assert len(failed) <= 8, failed
 
 
 async def command(*words: str) -> None:
@@ -288,8 +315,6 @@ async def command(*words: str) -> None:
 
 
 def kubectl_of(lab):
-    from pathlib import Path
-
     return (str(Path.home() / ".cache/speechops-lab/bin/kubectl"), f"--kubeconfig={lab.kubeconfig}")
 
 
