@@ -302,7 +302,7 @@ def test_a_pod_dies_and_kubernetes_does_not_hear_of_it(plain):
     failed = lost(outcomes)
     record("a pod dies unheard", failed=len(failed), of=len(outcomes), why=Counter(failed))
     plain.kubectl("rollout", "status", "deployment/plain", "--timeout=120s")
-    # One call in ten seconds, or two at a time, tries whether it is back. Without the check 36 failed: a dead pod draws calls.
+    # One call in ten seconds, or two at a time, tries whether it is back. Without the check a dead pod draws calls.
     assert len(failed) <= 8, failed
 
 
