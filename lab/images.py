@@ -78,6 +78,7 @@ class Image:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     user: str = ""
+    stop_signal: str = "SIGTERM"
     environment: tuple[str, ...] = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
@@ -154,6 +155,7 @@ def write_archive(path: Path, images: list[Image]) -> None:
                         "Entrypoint": list(image.entrypoint),
                         "Cmd": list(image.command),
                         "User": image.user,
+                        "StopSignal": image.stop_signal,
                         "Env": list(image.environment),
                     },
                     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{written[layer]}" for layer in image.layers]},
@@ -293,7 +295,8 @@ def haproxy_images(haproxy: Path) -> Callable[[Path], list[Image]]:
     def images(work: Path) -> list[Image]:
         files = {"usr/local/sbin/haproxy": haproxy, **linked_files(haproxy)}
         layer = program_layer(work / "haproxy.tar", files)
-        return [Image((HAPROXY_IMAGE,), (layer,), command=("haproxy",), user=NOBODY)]
+        # Docker's official image has this signal: HAProxy ends when its streams have.
+        return [Image((HAPROXY_IMAGE,), (layer,), command=("haproxy",), user=NOBODY, stop_signal="SIGUSR1")]
 
     return images
 

@@ -31,6 +31,7 @@ def burst_rules(load_seconds: float) -> list[rules.Rule]:
         *(rules.peer(streams, limit) for streams in rules.PEER_STREAMS),
         *(rules.demand(SERVICE, load_seconds, spare) for spare in rules.SPARES),
         *(rules.without_forecast(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1, 1.75, 2.5)),
+        *(rules.without_handing_over(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1, 1.75, 2.5)),
         *(rules.oldest_first(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1, 1.75, 2.5)),
         *(rules.without_limit(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1, 1.75, 2.5)),
     ]
@@ -44,6 +45,7 @@ def day_rules(load_seconds: float) -> list[rules.Rule]:
         # A full pod stays ready on hundreds of pods: else the balancer forgets its counts all the time.
         *(rules.limit_beside_readiness(rules.peer(streams, limit)) for streams in (24, 26)),
         *(rules.limit_beside_readiness(rules.demand(SERVICE, load_seconds, spare)) for spare in rules.DAY_SPARES),
+        rules.limit_beside_readiness(rules.without_handing_over(rules.demand(SERVICE, load_seconds, 1.75))),
         rules.counts_kept(rules.demand(SERVICE, load_seconds, 1)),
         *(rules.oldest_first(rules.demand(SERVICE, load_seconds, spare)) for spare in (0, 1)),
     ]

@@ -47,6 +47,7 @@ def rule_of(preset: str, figures: dict) -> rules.Rule:
         (demand, rules.QueueTime(plan.queue_time_target_ms)),
         scale_down=rules.scaling_rules(plan.behavior["scaleDown"]),
         limit=plan.stream_limit,
+        hands_over=plan.stream_limit is not None,
     )
 
 

@@ -180,12 +180,31 @@ class Replay:
         if self.rule.limit is not None:
             full = self.active[chosen] + before_on_same(chosen) >= self.rule.limit
             if full.any():
-                self._refuse(lengths[full], counted)
+                late = steps[full], lengths[full]
                 chosen, steps = chosen[~full], steps[~full]
-        np.add.at(self.active, chosen, 1)
-        np.add.at(self.known, chosen, 1)
-        np.add.at(self.ends, ((number + steps) % len(self.ends), chosen), 1)
+                self._serve_on(number, chosen, steps)
+                return len(chosen) + self._hand_over(number, *late, targets, counted)
+        self._serve_on(number, chosen, steps)
         return len(chosen)
+
+    def _serve_on(self, number: int, pods: np.ndarray, steps: np.ndarray) -> None:
+        np.add.at(self.active, pods, 1)
+        np.add.at(self.known, pods, 1)
+        np.add.at(self.ends, ((number + steps) % len(self.ends), pods), 1)
+
+    def _hand_over(
+        self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool
+    ) -> int:
+        """Streams that met a full pod: each to one other pod that is ready, by chance, as a Service finds it."""
+        served = 0
+        for place in range(len(steps)):
+            pod = targets[self.random.integers(len(targets))] if self.rule.hands_over else None
+            if pod is not None and self.active[pod] < self.rule.limit:
+                self._serve_on(number, np.array([pod]), steps[place : place + 1])
+                served += 1
+            else:
+                self._refuse(lengths[place : place + 1], counted)
+        return served
 
     def _place_first(
         self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool
@@ -195,9 +214,7 @@ class Replay:
         order = targets[np.argsort(self.since[targets], kind="stable")]
         places = np.repeat(order, np.maximum(0, self.rule.limit - self.active[order]))[: len(steps)]
         self._refuse(lengths[len(places) :], counted)
-        np.add.at(self.active, places, 1)
-        np.add.at(self.known, places, 1)
-        np.add.at(self.ends, ((number + steps[: len(places)]) % len(self.ends), places), 1)
+        self._serve_on(number, places, steps[: len(places)])
         return min(len(places), int(free.sum()))
 
     def _refuse(self, lengths: np.ndarray, counted: bool) -> None:

@@ -70,6 +70,8 @@ class Rule:
     limit: int | None = None
     # Whether a full pod turns unready, as the product has it on few pods.
     limit_in_readiness: bool = True
+    # Whether a full pod hands a new stream over, once, to another one that is ready, before it is refused.
+    hands_over: bool = False
     # "p2c" as Traefik does it: it forgets its counts when a pod comes, goes, or changes its readiness. "p2c, counts
     # kept" does not. "first" fills the oldest pod first (HAProxy's name for it), and needs a limit.
     balance: str = "p2c"
@@ -117,7 +119,13 @@ def demand(service: ServiceModel, load_seconds: float, spare_pods: float) -> Rul
         ),
         scale_down=scaling_rules(scaling_plan.behavior(load_seconds)["scaleDown"]),
         limit=calibrated_streams(service),
+        hands_over=True,
     )
+
+
+def without_handing_over(rule: Rule) -> Rule:
+    """The same rule where a full pod refuses at once."""
+    return replace(rule, family=f"{rule.family}, not handed over", hands_over=False)
 
 
 def without_forecast(rule: Rule) -> Rule:

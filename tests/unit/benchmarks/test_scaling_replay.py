@@ -126,6 +126,18 @@ def test_a_limit_holds_on_many_pods(balance):
     assert outcome.late == 0
 
 
+def test_a_full_pod_hands_over_before_it_refuses():
+    rule = rules.limit_beside_readiness(rules.demand(SERVICE, 30, 1))
+    # New pods come all the time, and p2c forgets its counts with each.
+    trace = traces.Trace("rise", ((0, 1400), (1500, 2000), (1600, 2000)), warm_up=300)
+    cluster = Cluster(minimum=70, maximum=200, step=1.0)
+    replay, outcome = run(rule, trace, cluster=cluster)
+    _, without = run(rules.without_handing_over(rule), trace, cluster=cluster)
+    assert replay.active.max() <= rule.limit
+    # Each refusal takes two full pods now that chance finds one after the other.
+    assert 0 < 2 * outcome.streams_refused < without.streams_refused
+
+
 def test_a_limit_holds():
     rule = rules.demand(SERVICE, 30, 0)
     replay, outcome = run(rule, traces.Trace("flood", ((0, 20), (10, 400), (60, 400)), warm_up=60))

@@ -324,7 +324,7 @@ def test_pods_accept_traefik_and_prometheus_only():
         assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
         assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
     limited = rendered(networkPolicy={"enabled": True}, streams={"limit": 20})["NetworkPolicy"]["spec"]["ingress"]
-    assert [[port["port"] for port in rule["ports"]] for rule in limited] == [[50052], [8002, 9101], [9101]]
+    assert [[port["port"] for port in rule["ports"]] for rule in limited] == [[50052], [8002, 9101], [50052, 9101]]
     more = rendered(networkPolicy={"enabled": True, "clients": [{"podSelector": {}}]})["NetworkPolicy"]["spec"]
     assert {"podSelector": {}} in more["ingress"][0]["from"]
 
@@ -353,7 +353,7 @@ def test_all_other_traffic_of_the_namespace_is_denied():
     ("values", "ports"),
     [
         ({}, [([53, 53], False)]),
-        ({"streams": {"limit": 20}}, [([53, 53], False), ([9101], True)]),
+        ({"streams": {"limit": 20}}, [([53, 53], False), ([50052, 9101], True)]),
         ({"modelInit": {"enabled": True, "models": ["a"]}}, [([53, 53], False), ([443], False)]),
         ({"engine": "nim", "image": {"tag": "1"}}, [([53, 53], False), ([443], False)]),
         ({"engine": "nim", "image": {"tag": "1"}, "nim": {"offline": True}}, [([53, 53], False)]),
