@@ -146,7 +146,8 @@ def requirements() -> list[str]:
         name = pin.partition("==")[0].partition(">=")[0]
         if name == "ansible":
             wanted.append(f"ansible-core=={importlib.metadata.version('ansible-core')}")
-        else:
+        # For OpenShift clusters only.
+        elif name != "openshift":
             wanted.append(pin)
     return wanted + [pin for pin in pins("requirements-dev.txt") if pin.startswith(LAB_PACKAGES)]
 
