@@ -480,6 +480,10 @@ def test_haproxy_takes_its_configuration(values, tmp_path):
 def test_a_pod_with_a_limit_has_time_for_both_to_stop():
     pod = rendered(preStopSeconds=7, longestStreamSeconds=90, **LIMIT)["Deployment"]["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] >= 7 + 90 + 5
+    # What it handed over may run as long as any stream.
+    maps = by_kind("ConfigMap", preStopSeconds=7, longestStreamSeconds=90, **LIMIT)
+    (text,) = [item["data"]["haproxy.cfg"] for item in maps if "haproxy.cfg" in item["data"]]
+    assert "hard-stop-after 90s" in text
 
 
 @pytest.mark.parametrize(

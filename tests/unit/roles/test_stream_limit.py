@@ -111,6 +111,15 @@ class Stream:
         return error.value.code().name
 
 
+def one_after_the_other(channel, count):
+    """So many streams with the pod that answered each."""
+    served = []
+    for _ in range(count):
+        stream = Stream(channel)
+        served.append((stream, stream.answer()))
+    return served
+
+
 @pytest.fixture
 def pods(tmp_path, request):
     values = {"streams": {"limit": LIMIT, **getattr(request, "param", {})}}
@@ -135,10 +144,7 @@ READINESS = pytest.mark.parametrize(
 
 @READINESS
 def test_a_full_pod_hands_over_and_the_last_full_one_refuses(pods, channel):
-    served = []
-    for _ in range(2 * LIMIT):
-        stream = Stream(channel)
-        served.append((stream, stream.answer()))
+    served = one_after_the_other(channel, 2 * LIMIT)
     assert [name for _, name in served] == ["first"] * LIMIT + ["second"] * LIMIT
     assert [stream.pod() for stream, _ in served] == ["first"] * LIMIT + ["second"] * LIMIT
     assert Stream(channel).refusal() in ("RESOURCE_EXHAUSTED", "CANCELLED")
@@ -170,14 +176,13 @@ def test_with_nobody_ready_it_is_a_refusal(pods, channel):
 
 def test_a_stream_that_was_handed_over_outlives_the_pod_that_did_it(pods, channel):
     """The kubelet stops it with the image's signal once the server has ended; idle connections hold nothing up."""
-    served = [Stream(channel) for _ in range(LIMIT + 1)]
-    answers = [stream.answer() for stream in served]
-    assert answers[-1] == "second"
-    for stream in served[:-1]:
+    *own, (handed_over, name) = one_after_the_other(channel, LIMIT + 1)
+    assert name == "second"
+    for stream, _ in own:
         assert stream.end() == ["first"]
     pods[0].server.stop(0)
     pods[0].proxy.send_signal(signal.SIGUSR1)
     time.sleep(0.5)
     assert pods[0].proxy.poll() is None
-    assert served[-1].end() == ["second"]
+    assert handed_over.end() == ["second"]
     assert pods[0].proxy.wait(timeout=5) == 0
