@@ -154,6 +154,7 @@ class Pod:
     ports: tuple[tuple[str, int], ...] = ()
     trouble: str = ""
     ready_since: str = ""
+    node: str = ""
 
 
 def project_pod(item: Mapping) -> Pod:
@@ -176,6 +177,7 @@ def project_pod(item: Mapping) -> Pod:
         ),
         trouble=pod_trouble(status),
         ready_since=str(condition.get("lastTransitionTime") or ""),
+        node=str(spec.get("nodeName") or ""),
     )
 
 
@@ -188,7 +190,7 @@ def sidecars(spec: Mapping) -> list:
 
 
 def pod_trouble(status: Mapping) -> str:
-    """Why a pod is not ready, in the kubelet's or scheduler's own words."""
+    """Why a pod is not ready, in the words of its kubelet, of the scheduler, or of whoever takes it off a lost node."""
     for key in ("initContainerStatuses", "containerStatuses"):
         for entry in sequence(status.get(key)):
             state = mapping(mapping(entry).get("state"))
@@ -203,6 +205,8 @@ def pod_trouble(status: Mapping) -> str:
         entry = mapping(entry)
         if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
             return f"{NOT_SCHEDULED}: {entry.get('message') or entry.get('reason')}"
+        if entry.get("type") == "DisruptionTarget" and entry.get("status") == "True":
+            return str(entry.get("message") or entry.get("reason"))
     return ""
 
 
@@ -217,8 +221,11 @@ def exit_text(status: Mapping) -> str:
 
 
 def states_of(pods: Sequence[Pod], most: int = 3) -> str:
-    """Pods with their phase and what is wrong with them."""
-    return "; ".join(f"{pod.name} {pod.phase}{f' ({pod.trouble})' if pod.trouble else ''}" for pod in pods[:most])
+    """Pods with their phase, their node and what is wrong with them."""
+    return "; ".join(
+        f"{pod.name} {pod.phase}{f' on {pod.node}' if pod.node else ''}{f' ({pod.trouble})' if pod.trouble else ''}"
+        for pod in pods[:most]
+    )
 
 
 def backend_note(workload: str, replicas: int | None, pods: Sequence[Pod]) -> tuple[str, str]:

@@ -98,6 +98,22 @@ def pod(name="p", ready=True, phase="Running", ports=(("metrics", 8002),), troub
             False,
             "not scheduled: Insufficient nvidia.com/gpu",
         ),
+        (
+            {
+                "metadata": {"deletionTimestamp": "now"},
+                "status": {
+                    "conditions": [
+                        {
+                            "type": "DisruptionTarget",
+                            "status": "True",
+                            "message": "Taint manager: deleting due to NoExecute taint",
+                        }
+                    ]
+                },
+            },
+            False,
+            "Taint manager: deleting due to NoExecute taint",
+        ),
         ({"metadata": None, "spec": None, "status": None}, False, ""),
         ({"spec": {"containers": [None, {"ports": [None, {"containerPort": "x"}]}]}}, False, ""),
     ],
@@ -132,6 +148,12 @@ def test_project_pod(item, ready, trouble):
 def test_pods_verdict(pods, status, text):
     found = rules.pods_verdict("Deployment riva", pods, [entry for entry in pods if entry.ready]).finding
     assert (found.status, text in found.message) == (status, True)
+
+
+def test_a_pod_that_a_lost_node_has_is_told_with_the_node():
+    lost = rules.Pod("p", False, "Terminating", {}, trouble="Taint manager: deleting", node="gpu-1")
+    message = rules.pods_verdict("Deployment riva", [lost], []).finding.message
+    assert message == "none of 1 pods is Ready: p Terminating on gpu-1 (Taint manager: deleting)"
 
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
