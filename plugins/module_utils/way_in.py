@@ -63,6 +63,17 @@ def port_of(url):
     return address.port or (443 if address.scheme == "https" else 80)
 
 
+def way_to(url):
+    """A rule of egress to the server of a URL: its namespace where it is a Service, else its port anywhere.
+
+    Most networks look at a packet once its Service is resolved, and a pod's port may be another one than its Service's.
+    """
+    host = (urlsplit(url if "://" in url else f"http://{url}").hostname or "").split(".")
+    if len(host) > 2 and host[2] == "svc":
+        return {"to": [_in_namespaces([host[1]])]}
+    return {"ports": [{"protocol": "TCP", "port": port_of(url)}]}
+
+
 def proxy_rules(env):
     """Rules of egress for the proxies that an environment names, by their ports: C(HTTPS_PROXY) and its like."""
     found = set()
@@ -111,7 +122,7 @@ def traefik_policies(values, asked):
         {"to": [_in_namespaces(asked["watched"])]},
     ]
     if asked["auth_address"]:
-        egress.append({"ports": [{"protocol": "TCP", "port": port_of(asked["auth_address"])}]})
+        egress.append(way_to(asked["auth_address"]))
     ingress = [
         {"ports": open_ports(values.get("ports"))},
         {

@@ -77,6 +77,27 @@ def test_traefiks_namespace_is_closed_but_for_what_traefik_needs():
 
 
 @pytest.mark.parametrize(
+    ("url", "namespace", "port"),
+    [
+        ("http://token-check.auth.svc:4181/", "auth", None),
+        ("https://token-check.auth.svc.cluster.local", "auth", None),
+        ("https://auth.example.com", None, 443),
+        ("http://10.0.0.7:8080/check", None, 8080),
+        # A name that only looks like one.
+        ("http://token-check.auth:4181/", None, 4181),
+    ],
+)
+def test_the_way_to_whoever_checks_tokens(url, namespace, port):
+    rule = way_in.way_to(url)
+    if namespace:
+        (peer,) = rule["to"]
+        assert peer["namespaceSelector"]["matchExpressions"][0]["values"] == [namespace]
+        assert "ports" not in rule
+    else:
+        assert rule == {"ports": [{"protocol": "TCP", "port": port}]}
+
+
+@pytest.mark.parametrize(
     ("ports", "open_"),
     [
         ({"web": {"expose": {"default": True}}}, [("TCP", 8000)]),
@@ -89,13 +110,10 @@ def test_ports_that_take_calls_from_outside(ports, open_):
     assert [(port["protocol"], port["port"]) for port in way_in.open_ports(ports)] == open_
 
 
-@pytest.mark.parametrize(
-    ("address", "port"), [("http://check.auth.svc", 80), ("https://a.b/x", 443), ("http://a.b:9000/x", 9000)]
-)
-def test_the_token_check_may_be_called(address, port):
-    more = {"auth_address": address, "egress": [{"to": []}]}
+def test_the_token_check_may_be_called():
+    more = {"auth_address": "https://a.b/x", "egress": [{"to": []}]}
     _deny, allow = way_in.traefik_policies({"ports": ENTRY}, {**POLICY, **more})
-    assert allow["spec"]["egress"][3:] == [{"ports": [{"protocol": "TCP", "port": port}]}, {"to": []}]
+    assert allow["spec"]["egress"][3:] == [way_in.way_to("https://a.b/x"), {"to": []}]
 
 
 def test_what_was_not_set_is_left_out():
