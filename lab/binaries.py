@@ -311,6 +311,23 @@ def provide_all(destination: Path) -> dict[str, str]:
     return sources
 
 
+def install_program(folder: Path, tools: Path, program: str) -> Path:
+    """``go install`` of ``module/path@version``, which needs nothing else, where it is not there yet; its path.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    name, version = program.rsplit("/", 1)[1].split("@")
+    if not (folder / name).exists():
+        environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+        with step(f"{name} {version}"):
+            words = [find_go(tools), "install", "-trimpath", "-ldflags=-s -w", program]
+            done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True)
+            if done.returncode:
+                raise BinaryError(f"{program} could not be built:\n{done.stderr[-2000:]}")
+    return folder / name
+
+
 def module_sources(destination: Path, modules: tuple[str, ...]) -> Path:
     """Bring the sources of Go modules (``path@version``) into Go's module cache; returns that folder."""
     go = find_go(destination.parent / "tools")

@@ -6,15 +6,12 @@ rclone.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.binaries import BinaryError, Module, find_go, module_sources, provide
+from lab.binaries import Module, install_program, module_sources, provide
 from lab.images import NOBODY, Image, program_layer, write_archive
-from lab.progress import step
 from lab.settings import Lab
 
 METALLB_VERSION = "0.16.1"
@@ -57,7 +54,7 @@ def metallb(lab: Lab) -> Path:
     folder = lab.cache_folder / "metallb"
     folder.mkdir(parents=True, exist_ok=True)
     for name in METALLB_PROGRAMS:
-        _install(lab, folder, METALLB.replace("@", f"/{name}@"))
+        install_program(folder, lab.cache_folder / "tools", METALLB.replace("@", f"/{name}@"))
     chart = folder / "chart"
     shutil.rmtree(chart, ignore_errors=True)
     # copyfile, not copy: Go's cache is read-only and the copy must be removable.
@@ -83,56 +80,45 @@ def gobgp(lab: Lab) -> Path:
     folder = lab.cache_folder / f"gobgp-{GOBGP_VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     for name in GOBGP_PROGRAMS:
-        _install(lab, folder, GOBGP.replace("@", f"/cmd/{name}@"))
+        install_program(folder, lab.cache_folder / "tools", GOBGP.replace("@", f"/cmd/{name}@"))
     return folder
 
 
-def _install(lab: Lab, folder: Path, program: str) -> None:
-    """``go install`` of a module that needs nothing else, where its program is not there yet."""
-    name, version = program.rsplit("/", 1)[1].split("@")
-    if (folder / name).exists():
-        return
-    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
-    with step(f"{name} {version}"):
-        words = [find_go(lab.cache_folder / "tools"), "install", "-trimpath", "-ldflags=-s -w", program]
-        done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True)
-        if done.returncode:
-            raise BinaryError(f"{program} could not be built:\n{done.stderr[-2000:]}")
+def _archive(lab: Lab, module: Module, images: Callable[[Path], list[Image]]) -> Path:
+    """The archive of the images that are made of a module's programs, which lie in its folder of the cache.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    folder = lab.cache_folder / module.name
+    archive = lab.cache_folder / "images" / f"{module.name}-v{module.version}.archive"
+    if provide(module, folder) != "cache" or not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        write_archive(archive, images(folder))
+    return archive
 
 
 def keda(lab: Lab) -> Path:
-    """KEDA's operator and metrics server as an archive of images; its chart is ``lab/charts/keda``.
+    """KEDA's operator and metrics server as an archive; its chart is ``lab/charts/keda``. Raises BinaryError."""
 
-    Raises:
-        BinaryError: its Go module could not be had or built.
-    """
-    folder = lab.cache_folder / "keda"
-    archive = lab.cache_folder / "images" / f"keda-v{KEDA_VERSION}.archive"
-    if provide(KEDA, folder) != "cache" or not archive.exists():
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        images = []
+    def images(folder: Path) -> list[Image]:
+        found = []
         for image, program in (("keda", "keda"), ("keda-metrics-apiserver", "keda-adapter")):
             layer = program_layer(folder / f"{program}.layer", {program: folder / program})
-            images.append(Image((f"ghcr.io/kedacore/{image}:{KEDA_VERSION}",), (layer,), user=NOBODY))
-        write_archive(archive, images)
-    return archive
+            found.append(Image((f"ghcr.io/kedacore/{image}:{KEDA_VERSION}",), (layer,), user=NOBODY))
+        return found
+
+    return _archive(lab, KEDA, images)
 
 
 def rclone(lab: Lab) -> Path:
-    """rclone as an archive of its image; the program lies in ``rclone/rclone`` of the cache.
+    """rclone as an archive of its image; the program lies in ``rclone/rclone`` of the cache. Raises BinaryError."""
 
-    Raises:
-        BinaryError: its Go module could not be had or built.
-    """
-    folder = lab.cache_folder / "rclone"
-    archive = lab.cache_folder / "images" / f"rclone-v{RCLONE_VERSION}.archive"
-    if provide(RCLONE, folder) != "cache" or not archive.exists():
-        archive.parent.mkdir(parents=True, exist_ok=True)
+    def images(folder: Path) -> list[Image]:
         layer = program_layer(folder / "rclone.layer", {"usr/local/bin/rclone": folder / "rclone"})
-        write_archive(
-            archive, [Image((f"docker.io/rclone/rclone:{RCLONE_VERSION}",), (layer,), entrypoint=("rclone",))]
-        )
-    return archive
+        return [Image((f"docker.io/rclone/rclone:{RCLONE_VERSION}",), (layer,), entrypoint=("rclone",))]
+
+    return _archive(lab, RCLONE, images)
 
 
 def cert_manager(lab: Lab) -> tuple[Path, Path]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import riva_values
 
-from lab.binaries import KUBERNETES_VERSION, find_go, module_sources
+from lab.binaries import KUBERNETES_VERSION, install_program, module_sources
 from lab.charts.stage import DEFINITIONS
 from lab.extras import GATEWAY_API_SOURCES
 from lab.settings import CACHE, REPOSITORY
@@ -143,10 +143,6 @@ def schemas_folder(version):
     return FOLDER / f"{version}-{key}"
 
 
-def kubeconform_program():
-    return FOLDER / KUBECONFORM.rsplit("@", 1)[1] / "kubeconform"
-
-
 def prepare(version):
     """The folder with the schemas of a version, made where it is not there yet."""
     folder = schemas_folder(version)
@@ -162,12 +158,7 @@ def prepare(version):
 
 def kubeconform():
     """The program, built once from its Go module."""
-    program = kubeconform_program()
-    if not program.exists():
-        environment = {**os.environ, "GOBIN": str(program.parent), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
-        words = [find_go(CACHE / "tools"), "install", "-trimpath", "-ldflags=-s -w", KUBECONFORM]
-        subprocess.run(words, env=environment, cwd="/", check=True)
-    return program
+    return install_program(FOLDER / KUBECONFORM.rsplit("@", 1)[1], CACHE / "tools", KUBECONFORM)
 
 
 # As the role's variables are without an inventory, but for what the cases are about.

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import device_plugin
 
+from lab.binaries import find_go
+from lab.settings import CACHE
 from tests.integration.running_lab import REPOSITORY
-
-pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="NVIDIA's code is built here")
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 # What NVIDIA's code makes of a group: its MIG strategy, how it shares, and (resource, new name, replicas) of each.
@@ -38,7 +37,7 @@ def read(tmp_path_factory):
     """What NVIDIA's code reads out of configurations."""
     program = tmp_path_factory.mktemp("configs") / "configs"
     source = REPOSITORY / "tests" / "gpu_configs"
-    subprocess.run(["go", "build", "-o", str(program), "."], cwd=source, check=True, timeout=580)
+    subprocess.run([find_go(CACHE / "tools"), "build", "-o", str(program), "."], cwd=source, check=True, timeout=580)
 
     def ask(texts):
         return subprocess.run([str(program)], input=json.dumps(texts), capture_output=True, text=True)
