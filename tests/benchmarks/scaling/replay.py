@@ -161,31 +161,33 @@ class Replay:
         targets = np.flatnonzero(self.open)
         # On many pods, some streams at a time; few enough that they hardly meet on one pod.
         portion = max(1, len(targets) // 32)
-        served = 0
         for start in range(0, count, portion):
             part = steps[start : start + portion]
             if len(targets):
-                served += self._place(number, part, lengths[start : start + portion], targets, counted)
+                self._place(number, part, lengths[start : start + portion], targets, counted)
             else:
                 self._refuse(lengths[start : start + portion], counted)
         if counted:
             self.outcome.streams += count
 
-    def _place(self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool) -> int:
-        """Power of two choices by what the balancer knows; a pod at its limit refuses."""
+    def _place(self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool) -> None:
+        """Power of two choices by what the balancer knows; a pod at its limit hands over or refuses."""
         if self.rule.balance == "first":
-            return self._place_first(number, steps, lengths, targets, counted)
+            self._place_first(number, steps, lengths, targets, counted)
+            return
         two = targets[self.random.integers(0, len(targets), (2, len(steps)))]
         chosen = np.where(self.known[two[0]] <= self.known[two[1]], two[0], two[1])
         if self.rule.limit is not None:
             full = self.active[chosen] + before_on_same(chosen) >= self.rule.limit
             if full.any():
-                late = steps[full], lengths[full]
-                chosen, steps = chosen[~full], steps[~full]
-                self._serve_on(number, chosen, steps)
-                return len(chosen) + self._hand_over(number, *late, targets, counted)
+                turned_away, of_lengths = steps[full], lengths[full]
+                self._serve_on(number, chosen[~full], steps[~full])
+                if self.rule.hands_over:
+                    self._hand_over(number, turned_away, of_lengths, targets, counted)
+                else:
+                    self._refuse(of_lengths, counted)
+                return
         self._serve_on(number, chosen, steps)
-        return len(chosen)
 
     def _serve_on(self, number: int, pods: np.ndarray, steps: np.ndarray) -> None:
         np.add.at(self.active, pods, 1)
@@ -194,28 +196,22 @@ class Replay:
 
     def _hand_over(
         self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool
-    ) -> int:
+    ) -> None:
         """Streams that met a full pod: each to one other pod that is ready, by chance, as a Service finds it."""
-        served = 0
-        for place in range(len(steps)):
-            pod = targets[self.random.integers(len(targets))] if self.rule.hands_over else None
-            if pod is not None and self.active[pod] < self.rule.limit:
+        for place, pod in enumerate(targets[self.random.integers(len(targets), size=len(steps))]):
+            if self.active[pod] < self.rule.limit:
                 self._serve_on(number, np.array([pod]), steps[place : place + 1])
-                served += 1
             else:
                 self._refuse(lengths[place : place + 1], counted)
-        return served
 
     def _place_first(
         self, number: int, steps: np.ndarray, lengths: np.ndarray, targets: np.ndarray, counted: bool
-    ) -> int:
+    ) -> None:
         """Each stream to the oldest pod that has room."""
-        free = self.rule.limit - self.active[targets]
         order = targets[np.argsort(self.since[targets], kind="stable")]
         places = np.repeat(order, np.maximum(0, self.rule.limit - self.active[order]))[: len(steps)]
         self._refuse(lengths[len(places) :], counted)
         self._serve_on(number, places, steps[: len(places)])
-        return min(len(places), int(free.sum()))
 
     def _refuse(self, lengths: np.ndarray, counted: bool) -> None:
         self.refused_total += len(lengths)
