@@ -57,9 +57,14 @@ def route_values(service, settings):
     return {"route": route, "networkPolicy": policy}
 
 
+def _address(url):
+    """The parts of a URL, or of HOST:PORT."""
+    return urlsplit(url if "://" in url else f"http://{url}")
+
+
 def port_of(url):
     """The port that a URL, or HOST:PORT, leads to."""
-    address = urlsplit(url if "://" in url else f"http://{url}")
+    address = _address(url)
     return address.port or (443 if address.scheme == "https" else 80)
 
 
@@ -68,7 +73,7 @@ def way_to(url):
 
     Most networks look at a packet once its Service is resolved, and a pod's port may be another one than its Service's.
     """
-    host = (urlsplit(url if "://" in url else f"http://{url}").hostname or "").split(".")
+    host = (_address(url).hostname or "").split(".")
     if len(host) > 2 and host[2] == "svc":
         return {"to": [_in_namespaces([host[1]])]}
     return {"ports": [{"protocol": "TCP", "port": port_of(url)}]}
