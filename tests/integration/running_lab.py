@@ -93,6 +93,22 @@ def traces(name: str) -> list[str]:
     return found
 
 
+def open_kind(group: str, version: str, kind: str, plural: str, scope: str) -> dict:
+    """A CustomResourceDefinition of somebody else's kind, whose objects may have any fields."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": scope,
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
 def eventually(check, timeout: float = 60):
     """Call until it neither raises nor returns something false."""
     deadline = time.monotonic() + timeout

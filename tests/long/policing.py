@@ -10,6 +10,8 @@ from __future__ import annotations
 import subprocess
 import threading
 
+from ansible_collections.speechops.riva.plugins.module_utils import workloads
+
 from lab import processes
 from lab.settings import Lab
 from tests.integration.running_lab import RunningLab
@@ -18,13 +20,8 @@ CHAIN = "POLICIES"
 
 
 def selects(selector: dict, labels: dict) -> bool:
-    """Whether a label selector, with matchLabels and In, selects what has these labels."""
-    words = [*selector.get("matchExpressions", [])]
-    words += [
-        {"key": key, "operator": "In", "values": [value]} for key, value in selector.get("matchLabels", {}).items()
-    ]
-    assert {word["operator"] for word in words} <= {"In"}
-    return all(labels.get(word["key"]) in word["values"] for word in words)
+    """Whether a policy's selector selects what has these labels; an empty one selects all."""
+    return not selector or workloads.selects(labels, selector)
 
 
 def peers(rule: dict, key: str, own: str, pods: list[dict], namespaces: dict[str, dict]) -> list[str]:

@@ -11,7 +11,7 @@ import signal
 
 import pytest
 
-from tests.integration.running_lab import run
+from tests.integration.running_lab import open_kind, run
 from tests.integration.test_site import extra, recap
 from tests.integration.validators import answer, until, validate
 from tests.integration.way_in import HELM, load_balancer
@@ -48,21 +48,9 @@ def unserved(installed):
 
 def pools(version: str) -> list[dict]:
     """Cilium's kind of pools, in a version of its group, and one of them."""
-    names = {"kind": "CiliumLoadBalancerIPPool", "plural": "ciliumloadbalancerippools"}
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    kind = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "ciliumloadbalancerippools.cilium.io"},
-        "spec": {
-            "group": "cilium.io",
-            "scope": "Cluster",
-            "names": names,
-            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
-        },
-    }
-    one = {"apiVersion": f"cilium.io/{version}", "kind": names["kind"], "metadata": {"name": "speech"}}
-    return [kind, one]
+    kind = "CiliumLoadBalancerIPPool"
+    one = {"apiVersion": f"cilium.io/{version}", "kind": kind, "metadata": {"name": "speech"}}
+    return [open_kind("cilium.io", version, kind, "ciliumloadbalancerippools", scope="Cluster"), one]
 
 
 def daemons(name: str, image: str) -> list[dict]:

@@ -114,12 +114,17 @@ def play(lab, inventory, lab_inventory):
     return run_it
 
 
+def provided(hosts, play, tag):
+    """The hosts have drivers, one of them with an NVSwitch; what this tag of site.yml brings, where they had none."""
+    if not all(map(version_on, hosts.values())):
+        put(hosts[max(hosts)], switch())
+        play("site.yml", "--tags", tag)
+
+
 @pytest.fixture(scope="module")
 def by_hand(hosts, play):
     """The GPUs are usable, by hand."""
-    if not all(map(version_on, hosts.values())):
-        put(hosts[max(hosts)], switch())
-        play("site.yml", "--tags", "gpu")
+    provided(hosts, play, "gpu")
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +137,7 @@ def whole(lab, by_hand, play):
 @pytest.fixture(scope="module")
 def drivers(hosts, play):
     """The hosts have drivers, and the cluster may know nothing of it."""
-    if not all(map(version_on, hosts.values())):
-        put(hosts[max(hosts)], switch())
-        play("site.yml", "--tags", "nvidia_driver")
+    provided(hosts, play, "nvidia_driver")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY
+from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY, open_kind
 from tests.integration.test_site import INVENTORY, extra
 
 MODELS = ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]
@@ -267,24 +267,7 @@ def test_secrets_that_are_there_are_used_and_left_alone(lab, vault):
 
 
 # Of External Secrets only its kind, which is all that is looked at; its operator's work is done by the test.
-KIND = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "externalsecrets.external-secrets.io"},
-    "spec": {
-        "group": "external-secrets.io",
-        "scope": "Namespaced",
-        "names": {"kind": "ExternalSecret", "plural": "externalsecrets"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
-}
+KIND = open_kind("external-secrets.io", "v1", "ExternalSecret", "externalsecrets", scope="Namespaced")
 EXTERNAL = {
     "apiVersion": "external-secrets.io/v1",
     "kind": "ExternalSecret",
