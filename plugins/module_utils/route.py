@@ -10,6 +10,16 @@ from ansible_collections.speechops.riva.plugins.module_utils.exposure import ENT
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, WARNING, Finding
 
 SERVING = 1
+# What Traefik itself answers to a call that it lets nowhere, and where to look.
+HTTP_REFUSALS = {
+    429: "A limit refused the call (429): see riva_new_streams_per_second, riva_streams_per_client and "
+    "riva_streams_at_once.",
+    500: "Traefik got no answer from the token check (500): does riva_auth_address answer in the cluster, and does "
+    "Traefik's NetworkPolicy let it go there (traefik_network_policy_egress)?",
+    502: "Traefik reached no pod that takes calls (502): look at the pods, and at the NetworkPolicies between them.",
+    503: "Traefik knows no pod that is ready (503): look at the pods.",
+    504: "A pod did not answer Traefik (504): look at the pods, and at the NetworkPolicies between them.",
+}
 
 
 def check_address(service, subject, found):
@@ -104,17 +114,21 @@ def check_health(subject, status=None, code="", details=""):
         return Finding("answer", subject, UNKNOWN, "the Python package grpcio is missing here", "pip install grpcio")
     remedies = {
         "UNAVAILABLE": "Nothing answered at the address: check the network from here to it, and Traefik's log.",
-        "DEADLINE_EXCEEDED": "The address is silent: check the network from here to it (firewall, announcement).",
+        "DEADLINE_EXCEEDED": "The address is silent: check the network from here to it (firewall, announcement), and "
+        "from Traefik to the pods and to riva_auth_address (NetworkPolicies).",
         "UNIMPLEMENTED": "Traefik found no route for the call (404): check the route's host, header and class.",
         "UNAUTHENTICATED": "The token check refused the call (401): set verify_metadata to what clients send.",
         "PERMISSION_DENIED": "This machine is not let in (403): see riva_allowed_sources, or the token check.",
     }
+    remedy = remedies.get(code, "Look at Traefik's log and at the speech server's log.")
+    # gRPC has one code for no answer and for some of HTTP's: the details tell them apart.
+    remedy = next((words for status, words in HTTP_REFUSALS.items() if details.endswith(f"status: {status}")), remedy)
     return Finding(
         "answer",
         subject,
         FAILED,
         f"the health call failed: {code} {details}".strip(),
-        remedies.get(code, "Look at Traefik's log and at the speech server's log."),
+        remedy,
     )
 
 

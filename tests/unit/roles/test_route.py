@@ -87,6 +87,13 @@ HEALTH = [
     ({"code": "UNAVAILABLE", "details": "refused"}, "failed", "network"),
     ({"code": "UNIMPLEMENTED"}, "failed", "route"),
     ({"code": "INTERNAL"}, "failed", "log"),
+    ({"code": "UNAUTHENTICATED"}, "failed", "verify_metadata"),
+    ({"code": "DEADLINE_EXCEEDED"}, "failed", "from here to it"),
+    # As gRPC tells HTTP's codes that are none of its own.
+    ({"code": "UNAVAILABLE", "details": "Received http2 header with status: 429"}, "failed", "riva_streams_per_client"),
+    ({"code": "UNAVAILABLE", "details": "Received http2 header with status: 502"}, "failed", "reached no pod"),
+    ({"code": "UNAVAILABLE", "details": "Received http2 header with status: 503"}, "failed", "no pod that is ready"),
+    ({"code": "UNKNOWN", "details": "Received http2 header with status: 500"}, "failed", "riva_auth_address"),
     ({"code": "NO_LIBRARY"}, "unknown", "grpcio"),
 ]
 
