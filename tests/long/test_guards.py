@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import re
 import socket
+import subprocess
 import time
 
 import pytest
 
+from tests.integration.running_lab import run
 from tests.integration.test_site import extra
 from tests.integration.way_in import Service, address_of, at_once, call_code, lost, way_of
 
@@ -65,13 +68,6 @@ def guarded(service: Service, folder, **route) -> None:
     time.sleep(3)
 
 
-def test_an_address_that_is_not_on_the_list(service, tmp_path):
-    guarded(service, tmp_path, allowedSources=["203.0.113.0/24"])
-    assert call_code(way_of(service.lab, service.host)) == "PERMISSION_DENIED"
-    guarded(service, tmp_path, allowedSources=["0.0.0.0/0"])
-    assert call_code(way_of(service.lab, service.host)) == "OK"
-
-
 def test_streams_at_a_time(service, tmp_path):
     guarded(service, tmp_path, limits={"streams": 5})
     outcomes = asyncio.run(at_once(address_of(service.lab), service.host, 12, 5, 3))
@@ -79,15 +75,6 @@ def test_streams_at_a_time(service, tmp_path):
     assert len(refused) == 7
     assert all(REFUSAL.search(words) for words in refused), refused
     assert lost(asyncio.run(at_once(address_of(service.lab), service.host, 5, 2, 1))) == []
-
-
-def test_new_streams_a_second(service, tmp_path):
-    guarded(service, tmp_path, limits={"newStreamsPerSecond": 2, "burst": 3})
-    outcomes = asyncio.run(at_once(address_of(service.lab), service.host, 20, 3, 4))
-    refused = lost(outcomes)
-    # In the two seconds in which they begin there is room for the burst and two a second.
-    assert 10 <= len(refused) <= 16
-    assert all(REFUSAL.search(words) for words in refused), refused
 
 
 def test_a_token_is_checked_before_a_stream_begins(service, tmp_path):
@@ -105,30 +92,85 @@ def test_a_token_is_checked_before_a_stream_begins(service, tmp_path):
         service.kubectl("delete", "pod/token-check", "service/token-check", "--wait=false")
 
 
-def test_connections_from_one_address(service, tmp_path):
-    """A hundred are held open; fifty are let in, the rest closed at once; streams come in again when they are gone."""
+# --- by the client's own address
+
+
+@pytest.fixture(scope="module")
+def other(service):
+    """A second address of this machine. Traefik sees clients' own, on the node that takes the calls: the first here."""
     lab = service.lab
-    guarded(service, tmp_path)
-    node = lab.get("nodes", "-l", "kubernetes.io/hostname")["items"]
-    first = next(item["metadata"]["name"] for item in node if item["metadata"]["name"].endswith("control-plane"))
-    # Traefik sees clients' own addresses on the node only that takes the load balancer's calls: the first one here.
+    nodes = [item["metadata"]["name"] for item in lab.get("nodes")["items"]]
+    first = next(name for name in nodes if name.endswith("control-plane"))
     values = {"image": {"tag": "v3.7.15"}, "nodeSelector": {"kubernetes.io/hostname": first}}
     lab.play("site.yml", "--tags", "traefik", *extra(traefik_connections_per_client=50, traefik_values=values))
-    try:
-        host, port = address_of(lab).rsplit(":", 1)
-        assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
-        held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(100)]
-        time.sleep(1)
-        for one in held:
-            one.setblocking(False)
-        closed = sum(ended(one) for one in held)
-        for one in held:
-            one.close()
-        assert 45 <= closed <= 55
-        time.sleep(1)
-        assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
-    finally:
-        lab.play("site.yml", "--tags", "traefik")
+    address = str(ipaddress.ip_network(lab.network)[2 * 256 + 250])
+    (way,) = json.loads(run("ip", "-json", "route", "get", address_of(lab).rsplit(":", 1)[0]).stdout)
+    run("ip", "address", "add", f"{address}/32", "dev", way["dev"])
+    yield address
+    run("ip", "address", "del", f"{address}/32", "dev", way["dev"])
+    lab.play("site.yml", "--tags", "traefik")
+
+
+def status(service: Service, source: str = "") -> str:
+    """What HTTP says to a gRPC call of this machine, from one of its addresses."""
+    words = ["curl", "--silent", "--max-time", "5", "--http2-prior-knowledge", "--output", "/dev/null"]
+    words += ["--write-out", "%{http_code}", "--header", f"Host: {service.host}"]
+    words += ["--header", "Content-Type: application/grpc", "--header", "TE: trailers"]
+    words += ["--data-binary", "@-", *(["--interface", source] if source else [])]
+    url = f"http://{address_of(service.lab)}/grpc.health.v1.Health/Check"
+    return subprocess.run([*words, url], input=bytes(5), capture_output=True).stdout.decode()
+
+
+async def beside(service: Service, streams: int, seconds: float, source: str) -> tuple[list[str], str]:
+    """Which of so many streams were refused, and what a call from another address was told in their midst."""
+    running = asyncio.create_task(at_once(address_of(service.lab), service.host, streams, seconds, 4))
+    await asyncio.sleep(1.8)
+    told = await asyncio.to_thread(status, service, source)
+    return lost(await running), told
+
+
+def test_an_address_that_is_not_on_the_list(service, other, tmp_path):
+    guarded(service, tmp_path, allowedSources=["203.0.113.0/24", other])
+    assert call_code(way_of(service.lab, service.host)) == "PERMISSION_DENIED"
+    assert (status(service), status(service, other)) == ("403", "200")
+    guarded(service, tmp_path, allowedSources=["0.0.0.0/0"])
+    assert call_code(way_of(service.lab, service.host)) == "OK"
+
+
+def test_streams_of_one_client(service, other, tmp_path):
+    guarded(service, tmp_path, limits={"streamsPerClient": 5})
+    refused, told = asyncio.run(beside(service, 12, 5, other))
+    assert len(refused) == 7
+    assert all(REFUSAL.search(words) for words in refused), refused
+    assert told == "200"
+
+
+def test_new_streams_a_second(service, other, tmp_path):
+    guarded(service, tmp_path, limits={"newStreamsPerSecond": 2, "burst": 3})
+    refused, told = asyncio.run(beside(service, 20, 3, other))
+    # In the two seconds in which they begin there is room for the burst and two a second.
+    assert 10 <= len(refused) <= 16
+    assert all(REFUSAL.search(words) for words in refused), refused
+    assert told == "200"
+
+
+def test_connections_from_one_address(service, other, tmp_path):
+    """A hundred are held open; fifty are let in, the rest closed at once; streams come in again when they are gone."""
+    guarded(service, tmp_path)
+    host, port = address_of(service.lab).rsplit(":", 1)
+    assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
+    held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(100)]
+    time.sleep(1)
+    for one in held:
+        one.setblocking(False)
+    closed = sum(ended(one) for one in held)
+    told = [status(service), status(service, other)]
+    for one in held:
+        one.close()
+    assert 45 <= closed <= 55
+    assert told == ["000", "200"]
+    time.sleep(1)
+    assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
 
 
 def ended(connection: socket.socket) -> bool:
