@@ -11,8 +11,10 @@ import pytest
 
 from tests.integration.callers import Callers
 from tests.integration.running_lab import eventually
-from tests.integration.test_site import recap
+from tests.integration.test_site import extra, recap
+from tests.integration.way_in import call_code, way_of
 from tests.long.policing import Policing
+from tests.long.test_guards import TOKEN_CHECK
 
 # Runs in the speech service's image, which has Python.
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
@@ -96,6 +98,30 @@ def test_speech_pods_call_nobody_they_need_not(policed, strangers):
         assert connects(policed, "default", "stranger", address, port)
     dns = policed.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIP"]
     assert connects(policed, "riva", name, dns, 53, container="riva")
+
+
+@pytest.fixture
+def token_check(policed, tmp_path):
+    """Whoever checks tokens, in a namespace of its own: a Service at port 80, its pod at another one. Its address."""
+    file = tmp_path / "check.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": TOKEN_CHECK}))
+    policed.kubectl("create", "namespace", "auth")
+    policed.kubectl("apply", "-n", "auth", "-f", str(file))
+    policed.kubectl("wait", "pod/token-check", "-n", "auth", "--for=condition=Ready", "--timeout=60s", timeout=90)
+    yield "http://token-check.auth.svc.cluster.local"
+    policed.play("site.yml", "--tags", "traefik,riva")
+    policed.kubectl("delete", "namespace", "auth", "--wait=false")
+
+
+def test_traefik_reaches_the_token_check_once_its_policy_says_so(policed, token_check):
+    settings, way = extra(riva_auth_address=token_check), way_of(policed)
+    good, bad = ((("authorization", f"Bearer {token}"),) for token in ("good", "bad"))
+    # The route asks it already, and Traefik's policy is still that of before: nobody comes in, not even with a token.
+    policed.play("site.yml", "--tags", "riva", *settings)
+    eventually(lambda: call_code(way, good) == "UNKNOWN", 20)
+    policed.play("site.yml", "--tags", "traefik", *settings)
+    eventually(lambda: call_code(way, good) == "OK", 20)
+    assert (call_code(way), call_code(way, bad)) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
 
 
 def test_without_them_all_of_this_is_open(installed, policed, strangers):
