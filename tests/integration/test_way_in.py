@@ -9,6 +9,7 @@ import asyncio
 import base64
 import gzip
 import json
+import re
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import certificates, outside_calls
 from ansible_collections.speechops.riva.plugins.module_utils.certificates import CLIENT, Pair
 
-from tests.integration.test_site import changes, extra, recap
+from tests.integration.test_site import INVENTORY, changes, extra, recap
 from tests.integration.validators import until, validate
 from tests.integration.way_in import address_of, at_once, call_code, http1, lost, traefik_pods, way_of
 
@@ -96,6 +97,24 @@ def test_the_access_log_has_no_metadata(installed):
     assert "very-secret-token" not in seen["text"]
     assert "very-own" not in seen["text"]
     assert {"RequestPath", "Duration", "DownstreamStatus", "ClientHost"} <= set(seen["calls"][-1])
+
+
+def test_traefik_outlives_the_longest_stream(installed):
+    """On its own stop it takes new streams for a while, then lets all end; its pod is killed after both only."""
+    pod = installed.get("deployment", "traefik", "-n", "traefik")["spec"]["template"]["spec"]
+    words = " ".join(pod["containers"][0]["args"])
+    found = dict(re.findall(r"--entryPoints\.riva-grpc\.transport\.lifeCycle\.(\w+)=(\d+)", words))
+    accept, grace = (int(found[name]) for name in ("requestAcceptGraceTimeout", "graceTimeOut"))
+    assert accept > 0
+    assert grace >= INVENTORY["riva_longest_stream_seconds"]
+    assert pod["terminationGracePeriodSeconds"] > accept + grace
+
+
+def test_traefiks_kinds_were_applied_server_side(installed):
+    """Helm itself never upgrades them."""
+    kinds = installed.get("crd", "ingressroutes.traefik.io", "--show-managed-fields")
+    managers = {(item["manager"], item["operation"]) for item in kinds["metadata"]["managedFields"]}
+    assert ("speechops.riva", "Apply") in managers
 
 
 def test_mutual_tls_by_name_and_by_address(mutual, folder):

@@ -122,9 +122,10 @@ def calibrate(lab, folder, way, result) -> dict:
     return yaml.safe_load((result / "calibration.yml").read_text())["riva_calibration"]["riva-asr"]
 
 
+# Alone, this test and those of certificates have no whole run before them.
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("way", WAYS, scope="module")
 def test_load_test_and_calibration_as_such_a_client(lab, folder, tmp_path, way):
-    # Alone this test has no run before it.
     lab.play("site.yml", "--tags", "traefik,riva", *extra(**WAYS[way], traefik_client_folder=str(folder)))
     done = load(lab, folder, way, tmp_path)
     assert done.returncode == 0, done.stdout
@@ -163,6 +164,7 @@ def server_pair(lab, ca, **when) -> dict[str, str]:
     return {"tls.crt": pair.certificate, "tls.key": pair.key}
 
 
+@pytest.mark.usefixtures("installed")
 def test_a_secret_that_was_given(lab, folder, tmp_path):
     """Server's pair and clients' CA of a company's own; then a certificate that ends soon, one that has ended, none."""
     ca, clients = (certificates.issue(certificates.CA, name) for name in ("company", "company clients"))
@@ -259,6 +261,7 @@ def cert_manager(lab, tmp_path):
         lab.kubectl("delete", "namespace", "cert-manager", "--wait=false")
 
 
+@pytest.mark.usefixtures("installed")
 def test_a_certificate_of_cert_manager(lab, cert_manager):
     settings = extra(
         traefik_tls="cert_manager",
