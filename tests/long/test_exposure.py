@@ -124,3 +124,11 @@ def test_host_ports(unserved):
     assert "host port address" in address_words(unserved)
     again = unserved.play("site.yml", "--tags", "traefik", *extra(riva_exposure="hostport"))
     assert recap(again.stdout)["changed"] == 0
+
+
+def test_a_node_port_of_ones_own(unserved):
+    settings = extra(riva_exposure="nodeport", traefik_node_port=31051)
+    done = unserved.play("site.yml", "--tags", "traefik", *settings)
+    assert "a node port address (riva_exposure is nodeport)" in " ".join(done.stdout.split())
+    assert ":31051, a node port address" in address_words(unserved)
+    assert recap(unserved.play("site.yml", "--tags", "traefik", *settings).stdout)["changed"] == 0
