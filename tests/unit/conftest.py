@@ -33,7 +33,16 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "thorough: takes long; make unit leaves it out, make test does not")
 
 
+def is_thorough(path):
+    return path.is_relative_to(HERE) and path.relative_to(HERE).as_posix() in THOROUGH
+
+
+def pytest_ignore_collect(collection_path, config):
+    # Not even imported by `make unit`: some of them read their cases when they are.
+    return True if config.option.markexpr == "not thorough" and is_thorough(collection_path) else None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).as_posix() in THOROUGH:
+        if is_thorough(item.path):
             item.add_marker(pytest.mark.thorough)

@@ -2,6 +2,7 @@
 """The arrows of docs/architecture.md: playbooks → roles → modules → module_utils, and nothing of it knows the lab."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -36,10 +37,17 @@ DOORS = {
 OUTWARD = {"asyncio", "http", "multiprocessing", "select", "signal", "socket", "ssl", "subprocess", "urllib.request"}
 
 
+@functools.cache
+def nodes_of(path):
+    """The parts of a file's syntax tree that the tests ask for: imports and texts."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Constant)
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+
+
 def imported(path):
     """The names of all modules that a file imports, also those inside functions and try blocks."""
     package = "lab" if path.is_relative_to(ROOT / "lab") else OURS
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -89,8 +97,7 @@ def test_a_plugin_of_ours_imports_module_utils_only(path):
 
 @pytest.mark.parametrize("path", [*MODULES, *RULES], ids=ids([*MODULES, *RULES]))
 def test_a_module_opens_no_file_of_a_role(path):
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts = [node.value for node in nodes_of(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     assert [text for text in texts if re.search(r"\broles/|argument_specs", text)] == []
 
 

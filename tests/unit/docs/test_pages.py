@@ -46,6 +46,21 @@ def test_every_link_leads_somewhere(path):
     assert [target for target in near if not (path.parent / target).exists()] == []
 
 
+def anchors(path):
+    """What GitHub makes of a page's headings: small letters, no punctuation, hyphens for spaces."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_link_to_a_heading_finds_it(path):
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s:#]*)#([^)\s]+)\)", text)
+    lost = [f"{page}#{name}" for page, name in links if name not in anchors(path.parent / page if page else path)]
+    assert lost == []
+
+
 def test_the_index_names_every_page():
     linked = set(re.findall(r"\]\(([^)\s]+)\)", text_of("README.md")))
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} | {"decisions"}

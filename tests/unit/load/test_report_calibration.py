@@ -6,6 +6,7 @@ import re
 
 import pytest
 import yaml
+from ansible_collections.speechops.riva.plugins.module_utils import report_calibration
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_calibration import (
     console_table,
@@ -104,6 +105,13 @@ def test_a_result_without_queue_replicas_or_saturation_has_a_page(result):
     assert console_table(result)
 
 
+@pytest.fixture
+def _undrawn(monkeypatch):
+    """For tests that look at texts alone: drawing takes most of a page's time."""
+    monkeypatch.setattr(report_calibration, "draw", lambda result: {"wide": "", "narrow": ""})
+
+
+@pytest.mark.usefixtures("_undrawn")
 def test_the_result_and_its_page_are_written(result, tmp_path):
     path = write_result(str(tmp_path / "new"), result)
     assert path == str(tmp_path / "new" / "index.html")
@@ -117,7 +125,8 @@ def test_the_table_of_the_console(result):
     assert "    stream_limit: 21" in lines
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_fetched_models_have_a_row_where_they_were_fetched(result):
-    assert "model_load.fetch_s" not in page_of(result).figures
+    assert "model_load.fetch_s" not in Page(render(result)).figures
     fetched = {**result, "model_load": {**result["model_load"], "fetch_s": 25.0}}
     assert Page(render(fetched)).figures["model_load.fetch_s"] == "25"

@@ -147,11 +147,11 @@ def test_a_metric_that_only_one_test_has_gets_a_panel_too(two):
     assert page.figures["1.hpa.metrics.1.target"] == "20"
 
 
-def test_the_page_needs_nothing_else_and_cannot_be_broken(two):
-    text = render([{**two[0], "label": "<script>alert(1)</script>"}, two[1]])
-    assert "<script" not in text
-    assert all(link.startswith("#") for link in Page(text).links)
-    assert render(two) == render(two)
+def test_the_page_needs_nothing_else_and_cannot_be_broken(two, text):
+    broken = render([{**two[0], "label": "<script>alert(1)</script>"}, two[1]])
+    assert "<script" not in broken
+    assert all(link.startswith("#") for link in Page(broken).links)
+    assert render(two) == text
 
 
 def test_summaries_are_read_from_folders_and_files(two, tmp_path):
@@ -176,7 +176,8 @@ def test_what_is_no_summary_is_explained(tmp_path, content, said):
         read_summary(str(tmp_path))
 
 
-def test_the_command_names_the_tests(two, tmp_path, capsys):
+def test_the_command_names_the_tests(two, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report_compare, "draw", lambda tests: {"wide": "", "narrow": ""})
     for name, summary in zip("ab", two, strict=True):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps(summary))
