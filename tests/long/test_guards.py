@@ -1,4 +1,7 @@
-"""Who may call, and how much: each guard on the real Traefik, with calls that pass and calls that are refused."""
+"""Who may call, and how much: each guard on the real Traefik, with calls that pass and calls that are refused.
+
+`RECORD=file` adds the figures to a file, one JSON object a line.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ import pytest
 
 from tests.integration.running_lab import run
 from tests.integration.test_site import extra
+from tests.integration.validators import until, validate
 from tests.integration.way_in import Service, address_of, at_once, call_code, lost, way_of
+from tests.long.test_way_in import record
 
 # A client that is still sending may see the end of the stream before it has read why: gRPC then says INTERNAL.
 REFUSAL = re.compile("429|Stream removed|Internal error from Core")
@@ -99,16 +104,22 @@ def test_a_token_is_checked_before_a_stream_begins(service, tmp_path):
 def other(service):
     """A second address of this machine. Traefik sees clients' own, on the node that takes the calls: the first here."""
     lab = service.lab
-    nodes = [item["metadata"]["name"] for item in lab.get("nodes")["items"]]
-    first = next(name for name in nodes if name.endswith("control-plane"))
-    values = {"image": {"tag": "v3.7.15"}, "nodeSelector": {"kubernetes.io/hostname": first}}
-    lab.play("site.yml", "--tags", "traefik", *extra(traefik_connections_per_client=50, traefik_values=values))
+    limited(lab)
     address = str(ipaddress.ip_network(lab.network)[2 * 256 + 250])
     (way,) = json.loads(run("ip", "-json", "route", "get", address_of(lab).rsplit(":", 1)[0]).stdout)
     run("ip", "address", "add", f"{address}/32", "dev", way["dev"])
     yield address
     run("ip", "address", "del", f"{address}/32", "dev", way["dev"])
     lab.play("site.yml", "--tags", "traefik")
+    lab.kubectl("delete", "secret", "-n", "traefik", "--ignore-not-found", "riva-ca", "riva-tls", "riva-client-ca")
+
+
+def limited(lab, **more) -> None:
+    """Traefik on that node, with fifty connections of one address at a time."""
+    nodes = [item["metadata"]["name"] for item in lab.get("nodes")["items"]]
+    first = next(name for name in nodes if name.endswith("control-plane"))
+    values = {"image": {"tag": "v3.7.15"}, "nodeSelector": {"kubernetes.io/hostname": first}}
+    lab.play("site.yml", "--tags", "traefik", *extra(traefik_connections_per_client=50, traefik_values=values, **more))
 
 
 def status(service: Service, source: str = "") -> str:
@@ -140,6 +151,7 @@ def test_an_address_that_is_not_on_the_list(service, other, tmp_path):
 def test_streams_of_one_client(service, other, tmp_path):
     guarded(service, tmp_path, limits={"streamsPerClient": 5})
     refused, told = asyncio.run(beside(service, 12, 5, other))
+    record("five streams a client, 12 at once", refused=len(refused), another_address=told)
     assert len(refused) == 7
     assert all(REFUSAL.search(words) for words in refused), refused
     assert told == "200"
@@ -148,6 +160,7 @@ def test_streams_of_one_client(service, other, tmp_path):
 def test_new_streams_a_second(service, other, tmp_path):
     guarded(service, tmp_path, limits={"newStreamsPerSecond": 2, "burst": 3})
     refused, told = asyncio.run(beside(service, 20, 3, other))
+    record("two new streams a second, 20 in two", refused=len(refused), another_address=told)
     # In the two seconds in which they begin there is room for the burst and two a second.
     assert 10 <= len(refused) <= 16
     assert all(REFUSAL.search(words) for words in refused), refused
@@ -159,18 +172,44 @@ def test_connections_from_one_address(service, other, tmp_path):
     guarded(service, tmp_path)
     host, port = address_of(service.lab).rsplit(":", 1)
     assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
-    held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(100)]
-    time.sleep(1)
-    for one in held:
-        one.setblocking(False)
-    closed = sum(ended(one) for one in held)
+    held, closed = held_open(host, int(port))
     told = [status(service), status(service, other)]
     for one in held:
         one.close()
+    record("50 connections a client, 100 at once", closed=closed, another_address=told[1])
     assert 45 <= closed <= 55
     assert told == ["000", "200"]
     time.sleep(1)
     assert lost(asyncio.run(at_once(f"{host}:{port}", service.host, 20, 3, 20))) == []
+
+
+def test_connections_are_counted_before_tls(service, other, tmp_path):
+    """With mTLS too, and those count that never say a word of it."""
+    lab = service.lab
+    limited(lab, traefik_tls="self_made", traefik_mtls=True, traefik_client_folder=str(tmp_path))
+    host, port = address_of(lab).rsplit(":", 1)
+    held, closed = held_open(host, int(port))
+    for one in held:
+        one.close()
+    assert 45 <= closed <= 55
+    files = {"ca_file": "ca.crt", "client_certificate_file": "client.crt", "client_key_file": "client.key"}
+    tls = {"tls": True, "mtls": True, **{name: str(tmp_path / file) for name, file in files.items()}}
+    seen = until(
+        lambda: validate("validate_route", lab, namespace="riva", name="riva-asr", recognize=True, **tls),
+        lambda result: result["ok"],
+        30,
+    )
+    assert seen["ok"], seen["table"]
+    assert "client_certificate" in {finding["check"] for finding in seen["findings"]}
+
+
+def held_open(host: str, port: int) -> tuple[list[socket.socket], int]:
+    """A hundred connections, and how many of them were closed from the other side."""
+    held = [socket.create_connection((host, port), timeout=5) for _ in range(100)]
+    time.sleep(1)
+    for one in held:
+        one.setblocking(False)
+    return held, sum(ended(one) for one in held)
 
 
 def ended(connection: socket.socket) -> bool:
