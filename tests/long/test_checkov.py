@@ -17,7 +17,8 @@ from tests.integration.running_lab import PLAYBOOK, REPOSITORY, run
 
 VERSION = "3.3.30"
 CHART = REPOSITORY / "roles" / "riva" / "files" / "chart"
-LIMIT = {"streams": {"limit": 20}, "networkPolicy": {"enabled": True}, "modelStore": {"type": "pvc"}}
+DENIED = {"enabled": True, "defaultDeny": True}
+LIMIT = {"streams": {"limit": 20}, "networkPolicy": DENIED, "modelStore": {"type": "pvc"}}
 SHAPES = {
     "sdk": {**LIMIT, "modelInit": {"enabled": True, "models": ["a"]}},
     "nim": {**LIMIT, "engine": "nim", "image": {"tag": "1.0.0"}},

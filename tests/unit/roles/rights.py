@@ -40,6 +40,9 @@ def values_of_roles() -> dict[str, dict]:
         },
         "kube-prometheus-stack": {"kube-state-metrics": stack["kube-state-metrics"]},
         "gpu-operator": {},
+        "keda": {key: of_role("keda", "__keda_values")[key] for key in ("rbac", "permissions")},
+        # With BGP it has one more.
+        "metallb": {"frrk8s": {"enabled": True}},
     }
 
 
