@@ -311,21 +311,32 @@ def provide_all(destination: Path) -> dict[str, str]:
     return sources
 
 
+def _go(tools: Path, name: str, words: list[str], folder: str | Path, **environment: str) -> None:
+    everywhere = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", **environment}
+    with step(name):
+        done = subprocess.run([find_go(tools), *words], env=everywhere, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise BinaryError(f"{name} could not be built:\n{done.stderr[-2000:]}")
+
+
 def install_program(folder: Path, tools: Path, program: str) -> Path:
     """``go install`` of ``module/path@version``, which needs nothing else, where it is not there yet; its path.
 
     Raises:
         BinaryError: its Go module could not be had or built.
     """
-    name, version = program.rsplit("/", 1)[1].split("@")
+    name = program.rsplit("/", 1)[1].split("@")[0]
     if not (folder / name).exists():
-        environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
-        with step(f"{name} {version}"):
-            words = [find_go(tools), "install", "-trimpath", "-ldflags=-s -w", program]
-            done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True)
-            if done.returncode:
-                raise BinaryError(f"{program} could not be built:\n{done.stderr[-2000:]}")
+        _go(tools, program, ["install", "-trimpath", "-ldflags=-s -w", program], "/", GOBIN=str(folder))
     return folder / name
+
+
+def build_here(source: Path, program: Path, tools: Path) -> None:
+    """``go build`` of the program that a folder with a Go module is. Raises BinaryError."""
+    partial = program.with_suffix(".partial")
+    words = ["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", str(partial), "."]
+    _go(tools, program.name, words, source)
+    partial.rename(program)
 
 
 def module_sources(destination: Path, modules: tuple[str, ...]) -> Path:

@@ -219,6 +219,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   restrict_oom_score_adj = true
   disable_apparmor = true
   sandbox_image = "{PAUSE_IMAGE}"
+  # Read at each pull: a folder for each registry, named host:port.
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{lab.registries}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{cni_folder(lab)}"
     conf_dir = "/run/lab/cni"

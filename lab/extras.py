@@ -1,7 +1,7 @@
 """What a few tests and scenarios want on a lab that runs, and not every lab needs: ``python -m lab add metallb``.
 
 Built from the projects' own Go modules, once: MetalLB with its unmodified chart, KEDA, cert-manager's controllers,
-rclone.
+rclone, External Secrets, a registry.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from lab.binaries import Module, install_program, module_sources, provide
+from lab.binaries import Module, build_here, install_program, module_sources, provide
 from lab.images import NOBODY, Image, program_layer, write_archive
 from lab.settings import Lab
 
@@ -22,6 +23,20 @@ METALLB_PROGRAMS = ("controller", "speaker")
 GOBGP_VERSION = "4.8.0"
 GOBGP = f"github.com/osrg/gobgp/v4@v{GOBGP_VERSION}"
 GOBGP_PROGRAMS = ("gobgpd", "gobgp")
+
+# The registry of the CNCF's Distribution, which Docker Hub and others are made of.
+REGISTRY_VERSION = "3.1.2"
+REGISTRY = f"github.com/distribution/distribution/v3/cmd/registry@v{REGISTRY_VERSION}"
+
+# The last one whose Go module is whole: in later ones each provider is a module beside it, which nobody publishes.
+EXTERNAL_SECRETS = "github.com/external-secrets/external-secrets@v0.20.4"
+# It registers the SDKs of some forty clouds there; here the provider alone that reads another namespace.
+EXTERNAL_SECRETS_REGISTERS = {
+    "pkg/provider/register/register.go": (
+        'package register\n\nimport _ "github.com/external-secrets/external-secrets/pkg/provider/kubernetes"\n'
+    ),
+    "pkg/generator/register/register.go": "package register\n",
+}
 
 CERT_MANAGER_VERSION = "1.20.2"
 CERT_MANAGER_SOURCES = f"github.com/cert-manager/cert-manager@v{CERT_MANAGER_VERSION}"
@@ -82,6 +97,34 @@ def gobgp(lab: Lab) -> Path:
     for name in GOBGP_PROGRAMS:
         install_program(folder, lab.cache_folder / "tools", GOBGP.replace("@", f"/cmd/{name}@"))
     return folder
+
+
+def registry(lab: Lab) -> Path:
+    """The program of a container registry. Raises BinaryError."""
+    folder = lab.cache_folder / f"registry-{REGISTRY_VERSION}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return install_program(folder, lab.cache_folder / "tools", REGISTRY)
+
+
+def external_secrets(lab: Lab) -> tuple[Path, Path]:
+    """The External Secrets Operator's program, and the file of its custom resource definitions.
+
+    Raises:
+        BinaryError: its Go module could not be had or built.
+    """
+    folder = lab.cache_folder / f"external-secrets-{EXTERNAL_SECRETS.rpartition('@')[2]}"
+    program, kinds = folder / "external-secrets", folder / "kinds.yaml"
+    if not (program.exists() and kinds.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        sources = module_sources(lab.binaries, (EXTERNAL_SECRETS,)) / EXTERNAL_SECRETS
+        shutil.copyfile(sources / "deploy" / "crds" / "bundle.yaml", kinds)
+        with TemporaryDirectory(dir=folder) as work:
+            # copyfile, not copy: Go's cache is read-only.
+            copy = shutil.copytree(sources, Path(work) / "source", copy_function=shutil.copyfile)
+            for name, text in EXTERNAL_SECRETS_REGISTERS.items():
+                (copy / name).write_text(text)
+            build_here(copy, program, lab.cache_folder / "tools")
+    return program, kinds
 
 
 def _archive(lab: Lab, module: Module, images: Callable[[Path], list[Image]]) -> Path:

@@ -110,6 +110,11 @@ class Lab:
         return self.root / "certificates"
 
     @property
+    def registries(self) -> Path:
+        """What the nodes' containerd knows of registries, as hosts.toml; nobody makes it but who has a registry."""
+        return self.root / "registries"
+
+    @property
     def binaries(self) -> Path:
         return self.cache_folder / "bin"
 

@@ -15,7 +15,8 @@ author:
 description:
   - Fills a folder with the charts, the Helm program, the Python packages, the collection, the list of all images, a
     bill of materials (CycloneDX 1.6), one file of variables that points each role there, and checksums of all of it.
-  - Images are listed and not fetched; every tool that copies images between registries takes the list.
+  - Images are listed, for every tool that copies images between registries, and with O(copy_images) also fetched into
+    C(images), an OCI layout.
   - C(SHA256SUMS) is written last, so a bundle without it was interrupted. Run it again.
 options:
   folder:
@@ -58,6 +59,12 @@ options:
         description: Values that it will be installed with, as far as they are known; they may name other images.
         type: dict
         default: {}
+      role_values:
+        description: >-
+          What the role sets beside them from variables of its own. The chart is rendered with it for its images, and
+          none of it is written into the file of variables.
+        type: dict
+        default: {}
   images:
     description: Further images for the list.
     type: list
@@ -68,6 +75,27 @@ options:
       Registry that will have the images, such as C(registry.example.com/mirror). The file of variables then names it
       in each chart's own keys; where left out the images keep their names, for a mirror in the nodes' containerd.
     type: str
+  image_variables:
+    description: >-
+      Variables of roles that name a registry's folder or image, with what they are. With O(registry) the file of
+      variables has them below that.
+    type: dict
+    default: {}
+  driver_settings:
+    description: >-
+      Variables of the role nvidia_driver without their prefix, where it installs drivers on the nodes. C(packages.txt)
+      then has the packages of each distribution, for a mirror of them.
+    type: dict
+  copy_images:
+    description: >-
+      Whether skopeo fetches the images into the folder C(images), one OCI layout in which layers are kept once. What
+      lies there is not fetched again, and what no image of the list needs is removed.
+    type: bool
+    default: false
+  all_platforms:
+    description: With O(copy_images), whether the images of all architectures are taken, or this machine's.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -108,6 +136,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +150,7 @@ except ImportError:  # Ansible itself needs it, and this runs on the controller
     yaml = None  # type: ignore[assignment]
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.converters import to_text
 from ansible_collections.speechops.riva.plugins.module_utils import bundles
 from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 from ansible_collections.speechops.riva.plugins.module_utils.riva_values import merged
@@ -132,6 +162,7 @@ CHART = {
     "chart_version": {"type": "str"},
     "chart_repo_url": {"type": "str"},
     "values": {"type": "dict", "default": {}},
+    "role_values": {"type": "dict", "default": {}},
 }
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -185,10 +216,11 @@ class Bundle:
         self.components = []
         self.variables = {}
 
-    def run(self, words, why):
-        rc, out, err = self.module.run_command([str(word) for word in words])
+    def run(self, words, why, encoding="utf-8"):
+        """What a command prints, as text; as bytes with the encoding None."""
+        rc, out, err = self.module.run_command([str(word) for word in words], encoding=encoding)
         if rc != 0:
-            self.module.fail_json(msg=f"{why}: {err.strip() or out.strip()}")
+            self.module.fail_json(msg=f"{why}: {to_text(err).strip() or to_text(out).strip()}")
         return out
 
     def fresh(self, name):
@@ -216,21 +248,78 @@ class Bundle:
                 (pulled,) = Path(work).iterdir()
                 shutil.copyfile(pulled, target)
         self.add("helm", shown["name"], shown["version"], target)
-        values = chart["values"]
-        if self.asked["registry"]:
-            whole = merged(values_of(target), values)
-            values = merged(values, bundles.mirrored(whole, self.asked["registry"]))
-        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
-            json.dump(chart["values"], file)
-            file.flush()
-            words = [helm, "template", "bundle", target, "--include-crds=false", f"--values={file.name}"]
-            rendered = self.run(words, f"The chart {ref} of role {chart['role']} can't be rendered")
-        for item in yaml.safe_load_all(rendered):
-            self.images.update(bundles.images_of(item))
-        name = f"{chart['role']}_chart"
-        self.variables[f"{name}_ref"] = f"{{{{ bundle_folder }}}}/charts/{target.name}"
-        if self.asked["registry"] and values:
-            self.variables[f"{chart['role']}_values"] = values
+        values, of_role = chart["values"], chart["role_values"]
+        self.images.update(self.rendered(chart, target, merged(of_role, values)))
+        self.variables[f"{chart['role']}_chart_ref"] = f"{{{{ bundle_folder }}}}/charts/{target.name}"
+        if registry := self.asked["registry"]:
+            moved = bundles.mirrored(merged(merged(values_of(target), of_role), values), registry)
+            images = self.rendered(chart, target, merged(merged(of_role, values), moved))
+            if left := sorted(image for image in images if not image.startswith(f"{registry}/")):
+                self.module.warn(f"{ref}: no value of the chart moves {', '.join(left)} to {registry}")
+            # What the role's variables say is said there.
+            values = merged(values, bundles.without(moved, bundles.without(of_role, values)))
+            if values:
+                self.variables[f"{chart['role']}_values"] = values
+
+    def rendered(self, chart, file, values):
+        """Images that the chart names with these values."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as written:
+            json.dump(values, written)
+            written.flush()
+            helm = [
+                self.asked["helm_binary_path"],
+                "template",
+                "bundle",
+                file,
+                "--namespace=bundle",
+                "--include-crds=false",
+            ]
+            why = f"The chart {chart['chart_ref']} of role {chart['role']} can't be rendered"
+            text = self.run([*helm, f"--values={written.name}"], why)
+        return {image for item in yaml.safe_load_all(text) for image in bundles.images_of(item)}
+
+    def copied(self, folder):
+        """Fetch into an OCI layout what of the images is not there, and return their digests, which stay theirs.
+
+        By way of a plain folder: an OCI layout of skopeo's own making has other digests than images in Docker's format.
+        """
+        skopeo = self.module.get_bin_path("skopeo")
+        if skopeo is None:
+            self.module.fail_json(msg=f"skopeo is not on this machine: {bundles.SKOPEO}")
+        blobs, file = folder / "blobs" / "sha256", folder / "index.json"
+        blobs.mkdir(parents=True, exist_ok=True)
+        (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        index = json.loads(file.read_text()) if file.exists() else {"schemaVersion": 2, "manifests": []}
+        for image in sorted(self.images):
+            name, why = f"docker://{bundles.without_tag(image)}", f"The image {image} can't be copied"
+            # A digest may be that of a list, which names the images of all platforms.
+            every = "@" in image or self.asked["all_platforms"]
+            source = f"sha256:{hashlib.sha256(self.run([skopeo, 'inspect', '--raw', name], why, None)).hexdigest()}"
+            if bundles.layout_has(index, image, source, every):
+                continue
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                words = [skopeo, "copy", "--quiet", "--preserve-digests", *(["--all"] if every else [])]
+                self.run([*words, name, f"dir:{work}"], why)
+                manifest = Path(work, "manifest.json").read_bytes()
+                added = bundles.descriptor(manifest, image, source)
+                Path(work, "manifest.json").rename(blobs / added["digest"].partition(":")[2])
+                for part in Path(work).iterdir():
+                    if re.fullmatch(r"[0-9a-f]{64}(\.manifest\.json)?", part.name):
+                        part.rename(blobs / part.name.partition(".")[0])
+            index = bundles.layout_of(index, self.images, added)
+            file.write_text(json.dumps(index))
+        index = bundles.layout_of(index, self.images)
+        file.write_text(json.dumps(index))
+        needed, manifests = set(), bundles.parts_of(index)[0]
+        while manifests:
+            name = manifests.pop()
+            further, others = bundles.parts_of(json.loads((folder / "blobs" / name.replace(":", "/")).read_text()))
+            needed |= {name, *others}
+            manifests += further
+        for blob in blobs.iterdir():
+            if f"sha256:{blob.name}" not in needed:
+                blob.unlink()
+        return bundles.layout_images(index)
 
     def helm(self, folder):
         program = self.asked["helm_binary_path"]
@@ -295,15 +384,29 @@ class Bundle:
             wheels = self.folder / "wheels"
             wheels.mkdir(exist_ok=True)
             self.wheels(wheels)
-        if self.asked["registry"]:
-            self.variables["bundle_registry"] = self.asked["registry"]
+        if registry := self.asked["registry"]:
+            named = bundles.mirrored(
+                {name: {"image": value} for name, value in self.asked["image_variables"].items()}, registry
+            )
+            self.variables |= {name: value["image"] for name, value in named.items()} | {"bundle_registry": registry}
+        digests = self.copied(self.folder / "images") if self.asked["copy_images"] else {}
         (self.folder / "images.txt").write_text("".join(f"{image}\n" for image in sorted(self.images)))
+        (self.folder / "packages.txt").unlink(missing_ok=True)
+        if settings := self.asked["driver_settings"]:
+            told = "# distribution, repository, repository of the toolkit, packages; KERNEL is each node's uname -r"
+            (self.folder / "packages.txt").write_text("\n".join([told, *bundles.node_packages(settings), ""]))
         head = "# Points each role at this bundle: -e @variables.yml -e bundle_folder=/where/it/lies\n---\n"
         (self.folder / "variables.yml").write_text(head + yaml.safe_dump(self.variables))
-        components = self.components + [bundles.image_component(image) for image in sorted(self.images)]
+        components = self.components + [
+            bundles.image_component(image, digests.get(image, "")) for image in sorted(self.images)
+        ]
         bill = json.dumps(bundles.sbom(version, components), indent=1)
         (self.folder / "sbom.cdx.json").write_text(f"{bill}\n")
-        sums = {path.relative_to(self.folder).as_posix(): digest(path) for path in files_below(self.folder)}
+        # The layout's blobs have their checksums as names, and its index, which is listed, names the first of them.
+        listed = [
+            path for path in files_below(self.folder) if path.relative_to(self.folder).parts[:2] != ("images", "blobs")
+        ]
+        sums = {path.relative_to(self.folder).as_posix(): digest(path) for path in listed}
         text = "".join(f"{sum_}  {name}\n" for name, sum_ in sums.items())
         (self.folder / SUMS).write_text(text)
         return sums, text
@@ -318,6 +421,10 @@ def main():
         "charts": {"type": "list", "elements": "dict", "required": True, "options": CHART},
         "images": {"type": "list", "elements": "str", "default": []},
         "registry": {"type": "str"},
+        "image_variables": {"type": "dict", "default": {}},
+        "driver_settings": {"type": "dict"},
+        "copy_images": {"type": "bool", "default": False},
+        "all_platforms": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     sums = Path(module.params["folder"]) / SUMS
