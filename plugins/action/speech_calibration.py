@@ -6,37 +6,20 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Lines, followed
+from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Lines, run_followed
 from ansible_collections.speechops.riva.plugins.modules.speech_calibration import PROGRESS
 
-MODULE = "speechops.riva.speech_calibration"
 SECONDS_BETWEEN_LOOKS = 2
 
 
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
+    MODULE = "speechops.riva.speech_calibration"
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
-        progress = nullcontext()
-
-        def show(line: str) -> None:
-            self._display.display(prefix + line)
-
-        # Progress is read from a file, so it can be shown only where the module runs on this machine.
-        if self._connection.transport == "local" and args.get("report_folder"):
-            args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
-            # This is a worker; its parent is the ansible-playbook that a user may end.
-            args["stop_with_process"] = os.getppid()
-            lines = Lines(os.path.join(args["report_folder"], PROGRESS))
-            progress = followed(lines.new, show, SECONDS_BETWEEN_LOOKS)
-        with progress:
-            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars or {})
-        for line in result.pop("table", []):
-            self._display.display(f"    {line}".rstrip())
-        return result
+        return run_followed(
+            self, task_vars, lambda folder: Lines(os.path.join(folder, PROGRESS)).new, SECONDS_BETWEEN_LOOKS
+        )

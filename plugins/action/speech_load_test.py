@@ -6,37 +6,24 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Follower, followed, progress_line
+from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Follower, progress_line, run_followed
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import RECORDS
 
-MODULE = "speechops.riva.speech_load_test"
 SECONDS_BETWEEN_LINES = 10
+
+
+def lines_of(folder):
+    """What looks into the records of a running test, and returns the line for the newest ones."""
+    records = Follower(os.path.join(folder, RECORDS))
+    return lambda: filter(None, [progress_line(records.look())])
 
 
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
+    MODULE = "speechops.riva.speech_load_test"
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
-        progress = nullcontext()
-
-        def show(line: str) -> None:
-            self._display.display(prefix + line)
-
-        # Progress is read from a file, so it can be shown only where the module runs on this machine.
-        if self._connection.transport == "local" and args.get("report_folder"):
-            args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
-            # This is a worker; its parent is the ansible-playbook that a user may end.
-            args["stop_with_process"] = os.getppid()
-            records = Follower(os.path.join(args["report_folder"], RECORDS))
-            progress = followed(lambda: filter(None, [progress_line(records.look())]), show, SECONDS_BETWEEN_LINES)
-        with progress:
-            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars or {})
-        for line in result.pop("table", []):
-            self._display.display(f"    {line}".rstrip())
-        return result
+        return run_followed(self, task_vars, lines_of, SECONDS_BETWEEN_LINES)

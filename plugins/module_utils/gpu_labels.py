@@ -701,7 +701,7 @@ def findings_of(
             + (f": {short_list([verdict.node.name for verdict in matching])}" if matching else "")
             + ("" if met or seen or not verdicts else f"; no node shows a GPU: {most_common_reason(verdicts)}")
             + ("" if verdicts else "; no node is selected (node_selector)"),
-            "" if met else nodes_remedy(verdicts, wanted),
+            "" if met else nodes_remedy(verdicts),
         )
     ]
     if wanted.min_gpus is not None:
@@ -904,7 +904,7 @@ def node_remedy(verdict: Verdict) -> str:
     return "use other nodes, or change the requirement"
 
 
-def nodes_remedy(verdicts: Sequence[Verdict], wanted: Requirement) -> str:
+def nodes_remedy(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "check node_selector against kubectl get nodes --show-labels"
     if not any(sees_gpu(verdict.node) for verdict in verdicts):

@@ -601,11 +601,7 @@ def secrets_in_values(place: str, values: object) -> list[dict]:
     found = []
     for key, value in values.items():
         name = f"{place}.{key}"
-        if (
-            isinstance(value, str)
-            and value
-            and re.search(r"(password|passwd|token|api_?key|private_?key)$", str(key), re.I)
-        ):
+        if isinstance(value, str) and value and _SECRET.search(str(key)):
             found.append(
                 finding(
                     name,

@@ -10,7 +10,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 
@@ -81,6 +82,32 @@ def followed(look: Callable[[], Iterable[str]], show: Callable[[str], None], sec
     finally:
         done.set()
         follower.join(timeout=seconds)
+
+
+def run_followed(action: Any, task_vars: dict | None, look_into: Callable[[str], Callable], seconds: float) -> dict:
+    """Run the module of an action's name; show what it adds to its records meanwhile, and the table at its end.
+
+    action: the ActionModule; look_into: takes the module's report_folder and gives what *followed* looks with;
+    seconds: between two looks. Returns the module's result, without the table.
+    """
+    args = dict(action._task.args)
+    prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
+    progress: AbstractContextManager = nullcontext()
+
+    def show(line: str) -> None:
+        action._display.display(prefix + line)
+
+    # Progress is read from a file, so it can be shown only where the module runs on this machine.
+    if action._connection.transport == "local" and args.get("report_folder"):
+        args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
+        # This is a worker; its parent is the ansible-playbook that a user may end.
+        args["stop_with_process"] = os.getppid()
+        progress = followed(look_into(args["report_folder"]), show, seconds)
+    with progress:
+        result = action._execute_module(module_name=action.MODULE, module_args=args, task_vars=task_vars or {})
+    for line in result.pop("table", []):
+        action._display.display(f"    {line}".rstrip())
+    return result
 
 
 def clock(seconds: float) -> str:

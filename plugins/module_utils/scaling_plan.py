@@ -300,7 +300,7 @@ FIGURES = (*CALIBRATION, "spare_pods")
 MAY_BE_ZERO = ("spare_pods", "min_replicas")
 
 
-def check_scaling(services, calibration=None, preset="balanced", objective_ms=None):
+def check_scaling(services, calibration=None, preset="balanced"):
     """Findings of the scaling settings taken together; types are checked before."""
     services = [item for item in services if isinstance(item, dict)] if isinstance(services, list) else []
     found = check_calibration(calibration, {str(item.get("name")) for item in services})

@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_address
 from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, truth
 
-TLS_MODES = ("none", "secret", "cert_manager", "self_made")
-
 
 def route_values(service, settings):
     """Values `route` and `networkPolicy` of the riva chart.

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-STALE_AFTER_SECONDS = 300
-
 
 def window(samples: Sequence[tuple[float, np.ndarray]], now: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Times and values of the samples in (now - seconds, now], oldest first."""

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What ansible-builder makes of the collection, for an execution environment: without a container engine, but by itself."""
+"""What ansible-builder makes of the collection for an execution environment; an image takes a container engine."""
 
 import re
 import subprocess

@@ -1,11 +1,16 @@
 """The line that is shown while the test runs."""
 
 import json
+import os
+import threading
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.load_progress import (
     Follower,
+    Lines,
     progress_line,
+    run_followed,
     time_left,
 )
 
@@ -86,3 +91,49 @@ def test_the_follower_reads_whole_lines_of_the_new_file_only(tmp_path):
 
 def test_the_follower_waits_for_a_file(tmp_path):
     assert Follower(str(tmp_path / "samples.jsonl")).look() == {}
+
+
+class Action:
+    """What run_followed asks of Ansible's action; its module adds two lines, and ends once the second one was shown."""
+
+    MODULE = "speechops.riva.speech_calibration"
+
+    def __init__(self, transport, **args):
+        self._task = SimpleNamespace(args=args)
+        self._connection = SimpleNamespace(transport=transport)
+        self._display = self
+        self.shown, self.got, self.both = [], {}, threading.Event()
+
+    def display(self, line):
+        self.shown.append(line)
+        if "two" in line:
+            self.both.set()
+
+    def _execute_module(self, module_name, module_args, task_vars):
+        self.got = {"module": module_name, **module_args}
+        if self._connection.transport == "local":
+            with open(os.path.join(module_args["report_folder"], "progress"), "w") as file:
+                file.write(json.dumps({"kind": "progress", "lines": ["one", "two"]}) + "\n")
+            assert self.both.wait(10)
+        return {"changed": False, "table": ["21 streams", ""]}
+
+
+def look_into(folder):
+    return Lines(os.path.join(folder, "progress")).new
+
+
+def test_an_action_shows_what_its_module_adds_and_then_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    action = Action("local", report_folder=".", name="riva-asr")
+    result = run_followed(action, {"inventory_hostname": "lab"}, look_into, 0.01)
+    assert action.shown == ["    [lab] one", "    [lab] two", "    21 streams", ""]
+    assert result == {"changed": False}
+    given = {"report_folder": str(tmp_path), "stop_with_process": os.getppid()}
+    assert action.got == {"module": Action.MODULE, "name": "riva-asr", **given}
+
+
+def test_an_action_on_another_machine_shows_the_table_alone():
+    action = Action("ssh", report_folder="there")
+    run_followed(action, None, look_into, 0.01)
+    assert action.shown == ["    21 streams", ""]
+    assert action.got == {"module": Action.MODULE, "report_folder": "there"}
