@@ -20,6 +20,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     scaling_plan,
     way_in,
 )
+from ansible_collections.speechops.riva.plugins.plugin_utils import direct
 
 try:  # ansible-core 2.19 and newer; before, what YAML held knew its place by itself.
     from ansible._internal._datatag._tags import Origin
@@ -131,7 +132,7 @@ class ActionModule(ActionBase):
             "gpus_needed": scaling_plan.gpus_needed(services, calibration),
             "secrets": input_contradictions.secrets_needed(options, variables),
         }
-        answer = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
+        answer = direct.execute(self, MODULE, arguments, task_vars)
         if answer.get("failed"):
             return answer
         return self.told({**result, **answer}, findings + answer["findings"], task_vars)

@@ -9,6 +9,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.speechops.riva.plugins.module_utils.findings import summary
+from ansible_collections.speechops.riva.plugins.plugin_utils import direct
 
 MODULE = "speechops.riva.wait_for_release"
 
@@ -27,7 +28,7 @@ class ActionModule(ActionBase):
         while True:
             left = timeout - (time.monotonic() - started)
             args["timeout"] = max(int(min(part, left)), 0)
-            result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
+            result = direct.execute(self, MODULE, args, task_vars)
             waited = int(time.monotonic() - started)
             if result.get("failed") or result.get("ready") or self._task.check_mode:
                 break

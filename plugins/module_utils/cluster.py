@@ -538,8 +538,8 @@ class Cluster:
         self.date = response.headers.get("Date") or self.date
         return result
 
-    def apply(self, path: str, item: Mapping, manager: str, dry_run: bool = False) -> dict:
-        """Server-side apply of one object; what the apiserver made of it. Nothing is tried again."""
+    def apply(self, path: str, item: Mapping | str, manager: str, dry_run: bool = False) -> dict:
+        """Server-side apply of one object (or its YAML); what the apiserver made of it. Nothing is tried again."""
         headers = self.request_headers()
         headers["Content-Type"] = "application/apply-patch+yaml"
         headers["Accept"] = "application/json"
@@ -550,7 +550,7 @@ class Cluster:
                 "PATCH",
                 f"{self.host}{path}?{urlencode(query)}",
                 headers=headers,
-                body=json.dumps(item).encode(),
+                body=(item if isinstance(item, str) else json.dumps(item)).encode(),
                 timeout=max(self.deadline.left(), 1),
                 retries=False,
             )

@@ -79,32 +79,15 @@ changed_crds:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import release_looks
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
-    NotFound,
     auth_argument_spec,
     connect,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import condition
-
-try:
-    import yaml
-except ImportError:
-    HAS_YAML = False
-else:
-    HAS_YAML = True
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-def kubernetes_loader():
-    """YAML as Kubernetes reads it: a lone = is a text (Prometheus' CRDs have it), not a type of its own."""
-    fastest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    resolvers = {key: value for key, value in fastest.yaml_implicit_resolvers.items() if key != "="}
-    return type("Loader", (fastest,), {"yaml_implicit_resolvers": resolvers})
 
 
 def chart_crds(module):
@@ -113,37 +96,7 @@ def chart_crds(module):
     rc, out, err = module.run_command([params["helm_binary_path"], "show", "crds", *chart_words(params)])
     if rc != 0:
         module.fail_json(msg=f"The chart {params['chart_ref']} can't be read: {err.strip()}")
-    found = {}
-    for item in yaml.load_all(out, Loader=kubernetes_loader()):
-        if not isinstance(item, dict) or item.get("kind") != "CustomResourceDefinition":
-            continue
-        if (item.get("spec") or {}).get("group") in params["groups"]:
-            found[item["metadata"]["name"]] = item
-    return found
-
-
-def current(cluster, name):
-    try:
-        return cluster.get(f"{CRDS}/{name}")
-    except NotFound:
-        return None
-
-
-def apply(cluster, crd, dry_run):
-    """Server-side apply of one CRD; what the apiserver made of it."""
-    return cluster.apply(f"{CRDS}/{crd['metadata']['name']}", crd, MANAGER, dry_run)
-
-
-def differs(before, after):
-    """Whether an apply changed what counts: the schema, or the labels and annotations."""
-    if before is None:
-        return True
-
-    def essence(crd):
-        meta = crd.get("metadata") or {}
-        return crd.get("spec"), meta.get("labels"), meta.get("annotations")
-
-    return essence(before) != essence(after)
+    return release_looks.crds_of(out, params["groups"])
 
 
 def wait_established(cluster, names):
@@ -153,7 +106,7 @@ def wait_established(cluster, names):
         left = [
             name
             for name in left
-            if (condition(cluster.get(f"{CRDS}/{name}"), "Established") or {}).get("status") != "True"
+            if (condition(cluster.get(f"{release_looks.CRDS}/{name}"), "Established") or {}).get("status") != "True"
         ]
         if left and cluster.deadline.passed():
             raise cluster.too_late(f"the apiserver does not serve {', '.join(left)} yet")
@@ -172,15 +125,14 @@ def main():
         timeout={"type": "int", "default": 120},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    if not HAS_YAML:
+    if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
     crds = chart_crds(module)
     changed = []
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
-        for name, crd in sorted(crds.items()):
-            before = current(cluster, name)
-            if differs(before, apply(cluster, crd, module.check_mode)):
+        for name, text in sorted(crds.items()):
+            if release_looks.applied_crd(cluster, name, text, module.check_mode):
                 changed.append(name)
         if not module.check_mode:
             wait_established(cluster, changed)

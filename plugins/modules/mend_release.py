@@ -70,28 +70,16 @@ left_alone:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import drift
+from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
-    NotFound,
     auth_argument_spec,
     connect,
     local_path,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
-
-try:
-    import yaml
-
-    FASTEST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    # YAML as Kubernetes reads it: a lone = is a text, not a type of its own.
-    RESOLVERS = {key: value for key, value in FASTEST.yaml_implicit_resolvers.items() if key != "="}
-    LOADER = type("Loader", (FASTEST,), {"yaml_implicit_resolvers": RESOLVERS})
-    HAS_YAML = True
-except ImportError:
-    HAS_YAML = False
 
 
 def manifest(module):
@@ -105,42 +93,7 @@ def manifest(module):
     rc, out, err = module.run_command(command, environ_update=environment)
     if rc != 0:
         module.fail_json(msg=f"Helm can't tell what release {params['release_name']} consists of: {err.strip()}")
-    return drift.wanted(yaml.load_all(out, Loader=LOADER), params["namespace"])
-
-
-class Paths:
-    """Where objects lie in the API, as its discovery says."""
-
-    def __init__(self, cluster):
-        self.cluster, self.known = cluster, {}
-
-    def of(self, item):
-        version, kind, meta = item["apiVersion"], item["kind"], item["metadata"]
-        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        if root not in self.known:
-            self.known[root] = {
-                entry["kind"]: entry
-                for entry in self.cluster.get(root).get("resources") or []
-                if "/" not in entry["name"]
-            }
-        entry = self.known[root].get(kind)
-        if entry is None:
-            raise NotFound(f"the API server does not know {kind} of {version}")
-        if not entry.get("namespaced"):
-            meta.pop("namespace", None)
-            return f"{root}/{entry['name']}/{meta['name']}"
-        return f"{root}/namespaces/{meta['namespace']}/{entry['name']}/{meta['name']}"
-
-
-def look(cluster, paths, item):
-    """(path, what differs) of one object; None for what differs where the object is gone."""
-    path = paths.of(item)
-    try:
-        now = cluster.get(path)
-    except NotFound:
-        return path, None
-    then = cluster.apply(path, item, MANAGER, dry_run=True)
-    return path, drift.differences(drift.essence(now), drift.essence(then))
+    return release_looks.objects_of(out, params["namespace"])
 
 
 def main():
@@ -152,17 +105,17 @@ def main():
         timeout={"type": "int", "default": 120},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    if not HAS_YAML:
+    if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
     items = manifest(module)
     drifted, left_alone, before, after = [], [], [], []
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
-        paths = Paths(cluster)
+        paths = release_looks.Paths(cluster)
         targets = drift.scaled(cluster.list_all("/apis/autoscaling/v2/horizontalpodautoscalers"))
         for item in (drift.without_replicas(item, targets) for item in items):
             try:
-                path, found = look(cluster, paths, item)
+                path, found = release_looks.differing(cluster, paths, item)
                 if found is not None and not found:
                     continue
                 drifted.append(

@@ -166,99 +166,13 @@ waited:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import workloads
+from ansible_collections.speechops.riva.plugins.module_utils import release_looks, workloads
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     ClusterError,
     Deadline,
-    NotFound,
     auth_argument_spec,
     connect,
 )
-
-EXPECT = {
-    "what": {"type": "str", "required": True},
-    "resource": {"type": "str", "required": True},
-    "name": {"type": "str"},
-    "label_selector": {"type": "str"},
-    "at_least": {"type": "int", "default": 1},
-    "sum": {"type": "str"},
-    "ready": {"type": "bool", "default": False},
-    "fields": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "path": {"type": "str", "required": True},
-            "equals": {"type": "str"},
-            "exists": {"type": "bool", "default": False},
-        },
-    },
-    "conditions": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "type": {"type": "str", "required": True},
-            "status": {"type": "str", "default": "True"},
-            "reason": {"type": "str"},
-        },
-    },
-    "remedy": {"type": "str", "default": ""},
-}
-
-KINDS = (
-    ("apis/apps/v1", "deployments", "Deployment"),
-    ("apis/apps/v1", "statefulsets", "StatefulSet"),
-    ("apis/apps/v1", "daemonsets", "DaemonSet"),
-    ("apis/batch/v1", "jobs", "Job"),
-)
-
-
-def objects(cluster, path, label_selector=None):
-    """All objects of a list; none where the cluster does not know the kind (yet)."""
-    try:
-        return cluster.list_all(path, query={"labelSelector": label_selector} if label_selector else None)
-    except NotFound:
-        return []
-
-
-def own_workloads(cluster, release, namespace):
-    found = []
-    for group, plural, kind in KINDS:
-        for item in objects(cluster, f"/{group}/namespaces/{namespace}/{plural}"):
-            if workloads.belongs_to(item, release, namespace):
-                item["kind"] = kind
-                found.append(item)
-    return found
-
-
-def expected_objects(cluster, expected):
-    items = objects(cluster, expected["resource"], expected["label_selector"])
-    kind = _kind(expected["resource"]) or expected["what"].split()[0]
-    for item in items:
-        item.setdefault("kind", kind)
-    return [i for i in items if expected["name"] in (None, i["metadata"]["name"])]
-
-
-def _kind(resource):
-    plural = resource.rstrip("/").split("/")[-1]
-    return {p: k for g, p, k in KINDS}.get(plural)
-
-
-def look(cluster, params):
-    """(states, workloads that are not ready, expectations that are not met) as they are now."""
-    states, unready, unmet = [], [], []
-    for item in own_workloads(cluster, params["release_name"], params["namespace"]):
-        state = workloads.readiness(item)
-        states.append({"subject": workloads.subject(item), **state})
-        if not state["ready"]:
-            unready.append(item)
-    for expected in params["expect"]:
-        state = workloads.meets(expected, expected_objects(cluster, expected))
-        states.append({"subject": expected["what"], **state})
-        if not state["ready"]:
-            unmet.append((expected, state))
-    return states, unready, unmet
 
 
 def last_logs(cluster, namespace, pods, limit=4):
@@ -284,7 +198,7 @@ def last_logs(cluster, namespace, pods, limit=4):
 
 def findings_of(cluster, namespace, pods, unready, unmet):
     """Why things are not ready; also of pods that an operator made, which carry no mark of the release."""
-    events = objects(cluster, f"/api/v1/namespaces/{namespace}/events")
+    events = release_looks.objects(cluster, f"/api/v1/namespaces/{namespace}/events")
     logs = last_logs(cluster, namespace, pods)
     found = [workloads.explain(item, pods, events, logs) for item in unready]
     found.extend(workloads.unmet_finding(expected, state) for expected, state in unmet)
@@ -297,11 +211,11 @@ def wait(cluster, params, seconds):
     end = time.monotonic() + seconds
     while True:
         try:
-            states, unready, unmet = look(cluster, params)
+            states, unready, unmet = release_looks.readiness(cluster, params)
             if not unready and not unmet:
                 return states, [], []
             if time.monotonic() + params["sleep"] > end:
-                pods = objects(cluster, f"/api/v1/namespaces/{params['namespace']}/pods")
+                pods = release_looks.objects(cluster, f"/api/v1/namespaces/{params['namespace']}/pods")
                 return states, findings_of(cluster, params["namespace"], pods, unready, unmet), pods
         except ClusterError as error:
             # The apiserver may be restarting: as long as there is time, it is asked again.
@@ -328,7 +242,7 @@ def main():
         timeout={"type": "int", "default": 300},
         sleep={"type": "int", "default": 3},
         slice={"type": "int", "default": 10},
-        expect={"type": "list", "elements": "dict", "default": [], "options": EXPECT},
+        expect={"type": "list", "elements": "dict", "default": [], "options": release_looks.EXPECT},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     started = time.monotonic()

@@ -1,0 +1,287 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, speechops.riva maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: release_info
+short_description: Says whether a Helm release is in place, and what is missing where it is not
+version_added: 1.0.0
+author:
+  - speechops.riva maintainers (@speechops)
+description:
+  - Looks at everything that installing a release again would look at, in one process instead of a dozen; the newest
+    revision that Helm keeps, its chart and values, the labels of its namespace, the chart's CRDs, its objects, and
+    whether it is ready.
+  - What it can't tell is a deviation. So a release that is said to be in place needs nothing; of one that is not, the
+    modules that change something find out themselves what there is to do.
+  - Helm's records are read where it keeps them by default, in Secrets of the namespace.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+options:
+  release_name:
+    description: Name of the release.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the release.
+    type: str
+    required: true
+  chart_ref:
+    description: Chart; a name in a repository, a URL, an OCI reference, a folder or a tgz file.
+    type: str
+    required: true
+  chart_version:
+    description: Version of the chart. A folder or a file has its own; of a name without one only Helm knows the newest.
+    type: str
+  chart_repo_url:
+    description: URL of the repository where the chart is a bare name.
+    type: str
+  values:
+    description: Values that the release should have.
+    type: dict
+    default: {}
+  namespace_labels:
+    description: Labels that the namespace should have.
+    type: dict
+    default: {}
+  crd_groups:
+    description: API groups whose CRDs should be those of the chart.
+    type: list
+    elements: str
+    default: []
+  helm_binary_path:
+    description: Path of the helm program, which is asked for the chart's CRDs.
+    type: path
+    required: true
+  expect:
+    description: What has to be there beside the release's workloads, as M(speechops.riva.wait_for_release) takes it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      what:
+        description: Name of the expectation.
+        type: str
+        required: true
+      resource:
+        description: Path of the list in the API.
+        type: str
+        required: true
+      name:
+        description: Only the object of this name.
+        type: str
+      label_selector:
+        description: Only objects with these labels.
+        type: str
+      at_least:
+        description: How many objects have to meet the expectation, or how large the sum has to be.
+        type: int
+        default: 1
+      sum:
+        description: Path of a number to add up over the objects.
+        type: str
+      ready:
+        description: Whether the objects are workloads whose pods have to be ready.
+        type: bool
+        default: false
+      fields:
+        description: Values that the objects have to have.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Path of the value.
+            type: str
+            required: true
+          equals:
+            description: The value.
+            type: str
+          exists:
+            description: Whether any value will do.
+            type: bool
+            default: false
+      conditions:
+        description: Conditions that the objects have to have.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: Type of the condition.
+            type: str
+            required: true
+          status:
+            description: Status of the condition.
+            type: str
+            default: "True"
+          reason:
+            description: Reason of the condition; any where it is left out.
+            type: str
+      remedy:
+        description: What to do where the expectation is not met.
+        type: str
+        default: ""
+  timeout:
+    description: Seconds for everything together.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+"""
+
+EXAMPLES = r"""
+- name: It is known whether the adapter is in place
+  speechops.riva.release_info:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    helm_binary_path: /usr/local/bin/helm
+    release_name: prometheus-adapter
+    namespace: monitoring
+    chart_ref: prometheus-adapter
+    chart_version: 5.1.0
+    chart_repo_url: https://prometheus-community.github.io/helm-charts
+  register: adapter
+"""
+
+RETURN = r"""
+in_place:
+  description: Whether nothing is left to do.
+  type: bool
+  returned: always
+deviations:
+  description: What is not as wished, or could not be told. The first look that finds something ends the looking.
+  type: list
+  elements: str
+  returned: always
+  sample: ["its chart is traefik 41.0.1, traefik 41.0.2 is wished"]
+"""
+
+import os
+import tarfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks, releases
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    ClusterError,
+    Deadline,
+    NotFound,
+    auth_argument_spec,
+    connect,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
+
+
+def chart_file(path):
+    """The text of Chart.yaml in a chart's folder or tgz file."""
+    if os.path.isdir(path):
+        with open(os.path.join(path, "Chart.yaml"), encoding="utf-8") as file:
+            return file.read()
+    with tarfile.open(path) as archive:
+        name = next(name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/Chart.yaml"))
+        return archive.extractfile(name).read().decode()
+
+
+def chart_wished(params):
+    """(name, version) of the chart that is meant; None where only Helm can tell."""
+    path = os.path.expanduser(params["chart_ref"])
+    if not os.path.exists(path) or params["chart_repo_url"]:
+        return releases.chart_of_words(params["chart_ref"], params["chart_version"])
+    try:
+        metadata = release_looks.yaml.safe_load(chart_file(path))
+        return metadata["name"], str(metadata["version"])
+    except (OSError, StopIteration, tarfile.TarError, release_looks.yaml.YAMLError, KeyError, TypeError):
+        return None  # Helm says what is wrong with it.
+
+
+def namespace_now(cluster, name):
+    try:
+        return cluster.get(f"/api/v1/namespaces/{name}")
+    except NotFound:
+        return None
+
+
+def crd_deviations(module, cluster):
+    params = module.params
+    if not params["crd_groups"]:
+        return []
+    rc, out, _err = module.run_command([params["helm_binary_path"], "show", "crds", *releases.chart_words(params)])
+    if rc != 0:
+        return ["the chart's CRDs can't be read"]
+    crds = release_looks.crds_of(out, params["crd_groups"])
+    return [
+        f"the CRD {name} is not the chart's"
+        for name, text in sorted(crds.items())
+        if release_looks.applied_crd(cluster, name, text, dry_run=True)
+    ]
+
+
+def drifted(cluster, manifest, namespace):
+    """The objects of the manifest that others changed or removed."""
+    targets = drift.scaled(cluster.list_all("/apis/autoscaling/v2/horizontalpodautoscalers"))
+    paths, found = release_looks.Paths(cluster), []
+    for item in release_looks.objects_of(manifest, namespace):
+        try:
+            _path, differences = release_looks.differing(cluster, paths, drift.without_replicas(item, targets))
+        except ClusterError as error:
+            if error.transient:
+                raise
+            continue  # mend_release leaves it alone as well.
+        if differences is None or differences:
+            found.append(f"others changed {subject(item)}")
+    return found
+
+
+def unready(cluster, params):
+    states, _workloads, _unmet = release_looks.readiness(cluster, params)
+    return [f"{state['subject']} is not ready" for state in states if not state["ready"]]
+
+
+def looks(module, cluster):
+    """One look after the other, the cheap ones first; each a list of what is not as wished."""
+    params = module.params
+    record = release_looks.record(cluster, params["release_name"], params["namespace"])
+    yield releases.deviations(record, chart_wished(params), params["values"])
+    if params["namespace_labels"]:
+        yield releases.missing_labels(namespace_now(cluster, params["namespace"]), params["namespace_labels"])
+    yield unready(cluster, params)
+    yield drifted(cluster, (record or {}).get("manifest") or "", params["namespace"])
+    yield crd_deviations(module, cluster)
+
+
+def main():
+    spec = auth_argument_spec()
+    spec.update(
+        release_name={"type": "str", "required": True},
+        namespace={"type": "str", "required": True},
+        chart_ref={"type": "str", "required": True},
+        chart_version={"type": "str"},
+        chart_repo_url={"type": "str"},
+        values={"type": "dict", "default": {}},
+        namespace_labels={"type": "dict", "default": {}},
+        crd_groups={"type": "list", "elements": "str", "default": []},
+        helm_binary_path={"type": "path", "required": True},
+        expect={"type": "list", "elements": "dict", "default": [], "options": release_looks.EXPECT},
+        timeout={"type": "int", "default": 60},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    if not release_looks.HAS_YAML:
+        module.fail_json(msg="PyYAML is missing: install the collection's requirements")
+    try:
+        cluster = connect(module, Deadline(module.params["timeout"]))
+        found = next((found for found in looks(module, cluster) if found), [])
+    except ClusterError as error:
+        found = [f"the cluster can't be asked: {error}"]
+    module.exit_json(changed=False, in_place=not found, deviations=found)
+
+
+if __name__ == "__main__":
+    main()

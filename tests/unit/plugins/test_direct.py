@@ -1,0 +1,126 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Modules that run in ansible-playbook's own Python: they answer as modules do, and only where that is the same."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from ansible import constants
+from ansible_collections.speechops.riva.plugins.plugin_utils import direct
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULE = "validate_aggregation_layer"
+
+
+def action(
+    transport="local", become=False, async_val=0, delegate_to=None, environment=None, interpreter=sys.executable
+):
+    """What runs_here asks of an action plugin, and the variables of its task."""
+    plugin = SimpleNamespace(
+        _connection=SimpleNamespace(transport=transport),
+        _play_context=SimpleNamespace(become=become),
+        _task=SimpleNamespace(async_val=async_val, delegate_to=delegate_to),
+        _templar=SimpleNamespace(template=lambda value: value),
+        _compute_environment_string=lambda found: found.update(environment or {}),
+    )
+    return plugin, {"ansible_python_interpreter": interpreter}
+
+
+def test_the_same_python_here_is_used():
+    assert direct.runs_here(*action())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"transport": "ssh"},
+        {"become": True},
+        {"async_val": 60},
+        {"delegate_to": "bastion"},
+        {"environment": {"KUBECONFIG": "/other"}},
+        {"interpreter": "/usr/bin/python3.12"},
+        {"interpreter": None},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_any_other_way_is_that_of_every_module(other):
+    assert not direct.runs_here(*action(**other))
+
+
+def test_files_that_are_to_be_kept_are_written(monkeypatch):
+    monkeypatch.setattr(constants, "DEFAULT_KEEP_REMOTE_FILES", True)
+    assert not direct.runs_here(*action())
+
+
+def test_a_wrong_option_is_refused_as_ever():
+    answer = direct.in_child(MODULE, {"kubeconfig": "/nowhere", "patience": 3})
+    assert answer["failed"]
+    assert re.search("Unsupported parameters for .* module: patience", answer["msg"])
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda _name: os.kill(os.getpid(), signal.SIGKILL), "ended without an answer (signal 9)"),
+        (lambda _name: 1 / 0, "ended without an answer (exit status 1): ZeroDivisionError: division by zero"),
+        (lambda _name: SimpleNamespace(main=lambda: None), "ended without an answer (exit status 0)"),
+    ],
+    ids=["killed", "an error of its own", "nothing said"],
+)
+def test_a_module_that_dies_is_told(monkeypatch, end, words):
+    monkeypatch.setattr(direct.importlib, "import_module", end)
+    answer = direct.in_child(MODULE, {})
+    assert answer["failed"]
+    assert words in answer["msg"]
+
+
+def test_nothing_of_a_module_stays(monkeypatch):
+    def main():
+        os.environ["LEFT"] = "here"
+        sys.path.append("/left")
+        print(json.dumps({"changed": False, "pid": os.getpid()}))
+
+    monkeypatch.setattr(direct.importlib, "import_module", lambda _name: SimpleNamespace(main=main))
+    before = len(os.listdir("/proc/self/fd"))
+    assert direct.in_child(MODULE, {})["pid"] != os.getpid()
+    assert "LEFT" not in os.environ
+    assert "/left" not in sys.path
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def play(tmp_path, interpreter):
+    """(what a task with a module of ours answers, how many programs Ansible started for it)."""
+    book = tmp_path / "play.yml"
+    task = {
+        "speechops.riva.validate_aggregation_layer": {"kubeconfig": "/nowhere"},
+        "ignore_errors": True,
+        "register": "x",
+    }
+    tasks = [task, {"ansible.builtin.copy": {"content": "{{ x | to_json }}", "dest": str(tmp_path / "x.json")}}]
+    book.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    words = [Path(sys.executable).parent / "ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", book]
+    done = subprocess.run(
+        [str(word) for word in [*words, "-e", f"ansible_python_interpreter={interpreter}"]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = re.split(r"^TASK \[.*copy", done.stdout, flags=re.MULTILINE)[0]
+    return json.loads((tmp_path / "x.json").read_text()), first.count(" EXEC ")
+
+
+def test_a_play_gets_the_same_answer_either_way(tmp_path):
+    other = next(path for path in Path(sys.executable).parent.glob("python*") if str(path) != sys.executable)
+    (here, none), (as_ever, some) = play(tmp_path, sys.executable), play(tmp_path, other)
+    assert here["failed"]
+    assert here["msg"] == as_ever["msg"]
+    assert (none, some > 0) == (0, True)
