@@ -12,8 +12,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
-from ansible_collections.speechops.riva.plugins.module_utils import keda_rules, scaling_rules
+from ansible_collections.speechops.riva.plugins.module_utils import chain_links as links
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    custom_metrics,
+    keda_rules,
+    scaling_rules,
+    scraping,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import ClusterError, DoorShut, Unauthorized
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, WARNING, Finding
 from ansible_collections.speechops.riva.plugins.module_utils.metric_chain import Chain, Demand
@@ -24,58 +29,58 @@ OWNER_LABEL = "scaledobject.keda.sh/name"
 
 def scaled_object_of(hpa: Mapping) -> str | None:
     """The name of the ScaledObject that an HPA was made from; None where it is an HPA by itself."""
-    metadata = rules.mapping(hpa.get("metadata"))
-    for owner in rules.sequence(metadata.get("ownerReferences")):
-        if rules.mapping(owner).get("kind") == "ScaledObject":
-            return str(rules.mapping(owner).get("name"))
-    name = rules.mapping(metadata.get("labels")).get(OWNER_LABEL)
+    metadata = links.mapping(hpa.get("metadata"))
+    for owner in links.sequence(metadata.get("ownerReferences")):
+        if links.mapping(owner).get("kind") == "ScaledObject":
+            return str(links.mapping(owner).get("name"))
+    name = links.mapping(metadata.get("labels")).get(OWNER_LABEL)
     return str(name) if name else None
 
 
 def triggers_of(scaled: Mapping) -> list[Mapping]:
-    return [rules.mapping(entry) for entry in rules.sequence(rules.mapping(scaled.get("spec")).get("triggers"))]
+    return [links.mapping(entry) for entry in links.sequence(links.mapping(scaled.get("spec")).get("triggers"))]
 
 
 def trigger_about(scaled: Mapping, series: str) -> int | None:
     """The place of the trigger whose query asks for a series."""
     for place, trigger in enumerate(triggers_of(scaled)):
-        if series in str(rules.mapping(trigger.get("metadata")).get("query")):
+        if series in str(links.mapping(trigger.get("metadata")).get("query")):
             return place
     return None
 
 
 def conditions_of(scaled: Mapping) -> dict[str, Mapping]:
-    found = rules.sequence(rules.mapping(scaled.get("status")).get("conditions"))
-    return {str(rules.mapping(entry).get("type")): rules.mapping(entry) for entry in found}
+    found = links.sequence(links.mapping(scaled.get("status")).get("conditions"))
+    return {str(links.mapping(entry).get("type")): links.mapping(entry) for entry in found}
 
 
 def sleeps(scaled: Mapping, hpa: Mapping) -> bool:
     """Whether the service is meant to be at zero pods now."""
-    least = rules.mapping(scaled.get("spec")).get("minReplicaCount")
-    desired = rules.mapping(hpa.get("status")).get("currentReplicas", 0)
+    least = links.mapping(scaled.get("spec")).get("minReplicaCount")
+    desired = links.mapping(hpa.get("status")).get("currentReplicas", 0)
     return not least and not desired and conditions_of(scaled).get("Active", {}).get("status") != "True"
 
 
-def hpa_verdict(name: str, hpa: Mapping, asleep: bool) -> rules.Verdict:
+def hpa_verdict(name: str, hpa: Mapping, asleep: bool) -> links.Verdict:
     """Does the HPA that KEDA made get its metrics?"""
-    conditions = {entry["type"]: entry for entry in rules.conditions_of(hpa)}
+    conditions = {entry["type"]: entry for entry in custom_metrics.conditions_of(hpa)}
     if asleep:
-        return rules.verdict("hpa", name, OK, "made by KEDA; the service has gone to zero pods, as nobody calls it")
+        return links.verdict("hpa", name, OK, "made by KEDA; the service has gone to zero pods, as nobody calls it")
     if not conditions:
         remedy = "is the controller-manager running? look again"
-        return rules.verdict("hpa", name, FAILED, "has no conditions yet", remedy, own=False)
+        return links.verdict("hpa", name, FAILED, "has no conditions yet", remedy, own=False)
     for kind in ("AbleToScale", "ScalingActive"):
         entry = conditions.get(kind, {"status": "Unknown", "reason": "absent", "message": ""})
         if entry["status"] != "True":
             text = f"{kind} is {entry['status']}: {entry['reason']} {entry['message']}".strip()
             own = not entry["reason"].startswith("FailedGet") or entry["reason"] == "FailedGetScale"
-            return rules.verdict("hpa", name, FAILED, text, rules.hpa_remedy(name, entry["reason"]), own=own)
-    status = rules.mapping(hpa.get("status"))
+            return links.verdict("hpa", name, FAILED, text, custom_metrics.hpa_remedy(name, entry["reason"]), own=own)
+    status = links.mapping(hpa.get("status"))
     counts = f"{status.get('currentReplicas', 0)} replicas, {status.get('desiredReplicas', 0)} desired"
-    return rules.verdict("hpa", name, OK, f"made by KEDA, gets its metrics ({counts})")
+    return links.verdict("hpa", name, OK, f"made by KEDA, gets its metrics ({counts})")
 
 
-def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], prometheus: str) -> rules.Verdict:
+def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], prometheus: str) -> links.Verdict:
     """The ScaledObject asks Prometheus for each of the series, and KEDA is content with it."""
     conditions, triggers = conditions_of(scaled), triggers_of(scaled)
     ready = conditions.get("Ready", {})
@@ -83,40 +88,40 @@ def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], pro
         remedy = (
             f"kubectl annotate scaledobject {name} autoscaling.keda.sh/paused- autoscaling.keda.sh/paused-replicas-"
         )
-        return rules.verdict("scaled_object", name, FAILED, "is paused, so nothing is scaled", remedy)
+        return links.verdict("scaled_object", name, FAILED, "is paused, so nothing is scaled", remedy)
     if ready.get("status") != "True":
         text = f"KEDA is not content with it: {ready.get('reason') or 'no condition Ready yet'}"
         text += f" {ready['message']}" if ready.get("message") else ""
         # An error of a query follows from what Prometheus has; any other is the ScaledObject's own.
         own = ready.get("reason") not in ("TriggerError", "PartialTriggerError")
-        return rules.verdict("scaled_object", name, FAILED, text, f"kubectl describe scaledobject {name}", own)
+        return links.verdict("scaled_object", name, FAILED, text, f"kubectl describe scaledobject {name}", own)
     for series in wanted:
         if trigger_about(scaled, series) is None:
             text = f"no trigger asks for {series}"
             remedy = "run the role riva: its chart writes the triggers"
-            return rules.verdict("scaled_object", name, FAILED, text, remedy)
-    asked = {str(rules.mapping(trigger.get("metadata")).get("serverAddress")) for trigger in triggers}
+            return links.verdict("scaled_object", name, FAILED, text, remedy)
+    asked = {str(links.mapping(trigger.get("metadata")).get("serverAddress")) for trigger in triggers}
     elsewhere = sorted(address for address in asked if f"//{prometheus.partition(':')[0]}" not in address)
     if elsewhere:
         text = f"asks {elsewhere[0]}, not {prometheus}"
         remedy = "correct riva_keda_prometheus_url, or the names in the options"
-        return rules.verdict("scaled_object", name, FAILED, text, remedy)
+        return links.verdict("scaled_object", name, FAILED, text, remedy)
     if conditions.get("Fallback", {}).get("status") == "True":
         text = "has fallen back: a query had no answer several times"
-        return rules.verdict("scaled_object", name, FAILED, text, f"kubectl describe scaledobject {name}", own=False)
+        return links.verdict("scaled_object", name, FAILED, text, f"kubectl describe scaledobject {name}", own=False)
     silent = [
         place
         for place, trigger in enumerate(triggers)
         if trigger.get("type") == "prometheus"
-        and str(rules.mapping(trigger.get("metadata")).get("ignoreNullValues", "true")).lower() != "false"
+        and str(links.mapping(trigger.get("metadata")).get("ignoreNullValues", "true")).lower() != "false"
     ]
     if silent:
         text = f"takes no answer for a zero in trigger {silent[0]}: with broken scraping it scales down"
-        return rules.verdict("scaled_object", name, WARNING, text, 'set ignoreNullValues to "false" in its metadata')
-    if not rules.mapping(rules.mapping(scaled.get("spec")).get("fallback")):
+        return links.verdict("scaled_object", name, WARNING, text, 'set ignoreNullValues to "false" in its metadata')
+    if not links.mapping(links.mapping(scaled.get("spec")).get("fallback")):
         text = "has no fallback: without Prometheus nobody says how many pods there are"
-        return rules.verdict("scaled_object", name, WARNING, text, "set spec.fallback; the role riva does")
-    return rules.verdict("scaled_object", name, OK, f"{len(triggers)} triggers, KEDA is content with them")
+        return links.verdict("scaled_object", name, WARNING, text, "set spec.fallback; the role riva does")
+    return links.verdict("scaled_object", name, OK, f"{len(triggers)} triggers, KEDA is content with them")
 
 
 class Trigger(Demand):
@@ -129,7 +134,7 @@ class Trigger(Demand):
         super().__init__(chain.cluster, replace(chain.options, metric=metric, series=series, **keda))
         self.scaled, self.name, self.limit = scaled, name, limit
         self.hpa, self.pods, self.asked, self.selector = chain.hpa, chain.pods, chain.asked, chain.selector
-        self.external = rules.external_metric(chain.hpa, metric) or {
+        self.external = custom_metrics.external_metric(chain.hpa, metric) or {
             "metric": {"name": metric, "selector": {"matchLabels": {OWNER_LABEL: name}}}
         }
 
@@ -137,12 +142,12 @@ class Trigger(Demand):
         """KEDA's list does not name its metrics."""
         return True
 
-    def values_verdict(self, listed: bool) -> rules.Verdict:
+    def values_verdict(self, listed: bool) -> links.Verdict:
         numbers, metric = self.numbers, self.options.metric
         if not numbers or any(number is None or number < 0 for number in numbers):
             text = f"impossible value: {numbers[0]}" if numbers else "has no value for this service"
-            return rules.verdict("api", metric, FAILED, text, "see the links before it", own=False)
-        return rules.verdict("api", metric, OK, f"KEDA answers {sum(numbers):g} ({self.options.series})")
+            return links.verdict("api", metric, FAILED, text, "see the links before it", own=False)
+        return links.verdict("api", metric, OK, f"KEDA answers {sum(numbers):g} ({self.options.series})")
 
     def read_adapter(self, answers: bool, listed: bool, prometheus: bool) -> None:
         """Instead of the adapter's rule: the ScaledObject, which the whole service has one of."""
@@ -165,11 +170,11 @@ class EitherChain(Chain):
         """KEDA takes its HPA away while it is paused or not content: the ScaledObject of that name is the cause."""
         path = f"{KEDA}/namespaces/{self.options.namespace}/scaledobjects/{name}"
         with contextlib.suppress(ClusterError):
-            scaled = rules.mapping(self.cluster.get(path))
+            scaled = links.mapping(self.cluster.get(path))
             place = f"{self.options.prometheus_service}.{self.options.prometheus_namespace}"
             shown = scaled_object_verdict(name, scaled, [], place)
             if scaled and shown.failed:
-                gone = rules.verdict("hpa", name, FAILED, "KEDA has taken its HPA away", "", own=False)
+                gone = links.verdict("hpa", name, FAILED, "KEDA has taken its HPA away", "", own=False)
                 self.verdicts[:] = [*(entry for entry in self.verdicts if entry.link != "hpa"), gone, shown]
 
 
@@ -179,8 +184,8 @@ def examine(chain, name: str) -> tuple[list[Finding], str | None, dict]:
     path = f"{KEDA}/namespaces/{chosen.namespace}/scaledobjects/{name}"
     scaled = chain.read("scaled_object", name, path, f"does not exist in namespace {chosen.namespace}")
     if scaled is None:
-        return rules.findings_of(chain.verdicts), rules.first_broken(chain.verdicts), {}
-    limited = any(port == rules.LIMIT_PORT for pod in chain.pods for port, _number in pod.ports)
+        return links.findings_of(chain.verdicts), links.first_broken(chain.verdicts), {}
+    limited = any(port == scraping.LIMIT_PORT for pod in chain.pods for port, _number in pod.ports)
     flow = scaling_rules.STREAMS_SERIES
     demand = trigger_about(scaled, flow) is not None
     wanted = [chosen.series] + ([flow] if demand else [])
@@ -189,7 +194,7 @@ def examine(chain, name: str) -> tuple[list[Finding], str | None, dict]:
     seen = hpa_verdict(str(chosen.hpa), chain.hpa, asleep)
     if asleep:
         chain.verdicts = [entry for entry in chain.verdicts if entry.link != "pods"]
-        chain.verdicts.append(rules.verdict("pods", name, OK, "none, and none is called for"))
+        chain.verdicts.append(links.verdict("pods", name, OK, "none, and none is called for"))
     chains = [Trigger(chain, scaled, name, chosen.series, limit=False)]
     if demand:
         series = flow if limited else scaling_rules.SUCCESS_SERIES
@@ -201,8 +206,8 @@ def examine(chain, name: str) -> tuple[list[Finding], str | None, dict]:
         one.verdicts = ([*chain.verdicts, seen, shown] if number == 0 else []) + one.verdicts
         if not asleep:
             one.walk(name)
-        first = first or rules.first_broken(one.verdicts)
-        findings += [entry for entry in rules.findings_of(one.verdicts) if entry not in findings]
+        first = first or links.first_broken(one.verdicts)
+        findings += [entry for entry in links.findings_of(one.verdicts) if entry not in findings]
     if demand:
         facts["demand"] = chains[1].total
     chain.values = {} if asleep else pod_values(chains[0])

@@ -17,8 +17,13 @@ try:
 except ImportError:  # the kubernetes library brings it, and connect() says if that is missing
     yaml = None  # type: ignore[assignment]
 
-from ansible_collections.speechops.riva.plugins.module_utils import aggregation, scaling_rules
-from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    aggregation,
+    custom_metrics,
+    scaling_rules,
+    scraping,
+)
+from ansible_collections.speechops.riva.plugins.module_utils import chain_links as links
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
     ClusterError,
@@ -57,7 +62,7 @@ class Options:
 
     @property
     def most_age(self) -> int:
-        return rules.SCRAPES_TO_STALE * self.scrape_interval
+        return scraping.SCRAPES_TO_STALE * self.scrape_interval
 
     @property
     def prometheus(self) -> str:
@@ -71,17 +76,17 @@ class Options:
 class Chain:
     """One look at the chain."""
 
-    group = rules.GROUP
+    group = custom_metrics.GROUP
     rules_key = "rules"
     limit = False
 
     def __init__(self, cluster: Cluster, options: Options) -> None:
         self.cluster = cluster
         self.options = options
-        self.verdicts: list[rules.Verdict] = []
+        self.verdicts: list[links.Verdict] = []
         self.values: dict[str, float | None] = {}
-        self.pods: list[rules.Pod] = []
-        self.asked: list[rules.Pod] = []
+        self.pods: list[links.Pod] = []
+        self.asked: list[links.Pod] = []
         self.endpoint = ""
         self.hpa: Mapping = {}
 
@@ -92,18 +97,18 @@ class Chain:
         if target:
             self.judge_hpa()
             self.walk(target)
-        first = rules.first_broken(self.verdicts)
-        findings = rules.findings_of(self.verdicts)
+        first = links.first_broken(self.verdicts)
+        findings = links.findings_of(self.verdicts)
         demand = Demand.of(self) if target else None
         if demand:
             demand.walk(str(target))
-            first = first or rules.first_broken(demand.verdicts)
-            findings += [entry for entry in rules.findings_of(demand.verdicts) if entry not in findings]
+            first = first or links.first_broken(demand.verdicts)
+            findings += [entry for entry in links.findings_of(demand.verdicts) if entry not in findings]
         return findings, self.facts(first, demand.total if demand else None)
 
     def facts(self, first: str | None, demand: float | None) -> dict:
         """What was seen, beside the findings."""
-        status = rules.mapping(self.hpa.get("status"))
+        status = links.mapping(self.hpa.get("status"))
         return {
             "first_broken": first,
             "pod_values": {pod: value for pod, value in sorted(self.values.items())},
@@ -111,7 +116,7 @@ class Chain:
             "hpa": {
                 "current_replicas": status.get("currentReplicas", 0),
                 "desired_replicas": status.get("desiredReplicas", 0),
-                "conditions": rules.conditions_of(self.hpa),
+                "conditions": custom_metrics.conditions_of(self.hpa),
             }
             if self.hpa
             else None,
@@ -128,7 +133,7 @@ class Chain:
         return [pod.name for pod in self.asked]
 
     def add(self, link: str, subject: str, status: str, message: str, remedy: str = "", own: bool = True) -> None:
-        self.verdicts.append(rules.verdict(link, subject, status, message, remedy, own))
+        self.verdicts.append(links.verdict(link, subject, status, message, remedy, own))
 
     def guarded(self, link: str, subject: str, function: Callable):
         """What the function returns, or None after a verdict on why the link can't be read."""
@@ -160,7 +165,7 @@ class Chain:
             if hpa is None:
                 return None
             self.hpa = hpa
-            reference = rules.mapping(rules.mapping(hpa.get("spec")).get("scaleTargetRef"))
+            reference = links.mapping(links.mapping(hpa.get("spec")).get("scaleTargetRef"))
             kind, name = str(reference.get("kind")), str(reference.get("name"))
         if kind not in KINDS:
             self.add("hpa", str(self.options.hpa), UNKNOWN, f"its target is a {kind}, whose pods can't be found")
@@ -171,25 +176,25 @@ class Chain:
         workload = self.read("hpa" if self.hpa else "pods", subject, path, gone)
         if workload is None:
             return None
-        selector = rules.selector_text(rules.mapping(workload.get("spec")).get("selector"))
+        selector = links.selector_text(links.mapping(workload.get("spec")).get("selector"))
         pods = self.guarded(
             "pods",
             f"{kind} {name}",
             lambda: self.cluster.list_all(
-                f"/api/v1/namespaces/{space}/pods", rules.project_pod, {"labelSelector": selector}
+                f"/api/v1/namespaces/{space}/pods", links.project_pod, {"labelSelector": selector}
             ),
         )
         if pods is None:
             return None
         self.pods = pods
-        self.asked = rules.settled(pods, self.cluster.now(), self.options.most_age)
+        self.asked = links.settled(pods, self.cluster.now(), self.options.most_age)
         self.selector = selector
-        self.verdicts.append(rules.pods_verdict(f"{kind} {name}", pods, self.asked))
+        self.verdicts.append(links.pods_verdict(f"{kind} {name}", pods, self.asked))
         return f"{kind} {name}"
 
     def judge_hpa(self) -> None:
         if self.hpa:
-            self.verdicts.append(rules.hpa_verdict(str(self.options.hpa), self.hpa, self.options.metric))
+            self.verdicts.append(custom_metrics.hpa_verdict(str(self.options.hpa), self.hpa, self.options.metric))
 
     def read(self, link: str, subject: str, path: str, absent: str) -> Mapping | None:
         """An object that has to be there."""
@@ -213,7 +218,7 @@ class Chain:
         self.read_adapter(answers, listed, prometheus)
         stale = [name for name in self.ready if name not in fresh]
         if not stale:
-            for link in rules.LINKS[rules.LINKS.index("target") : rules.LINKS.index("pods")]:
+            for link in links.LINKS[links.LINKS.index("target") : links.LINKS.index("pods")]:
                 self.add(link, target, OK, "proven by the fresh samples")
             return
         endpoint = self.read_scrape_path([pod for pod in self.pods if pod.name in stale])
@@ -237,7 +242,7 @@ class Chain:
             self.add("api", name, FAILED, str(error), error.remedy)
             return False, False
         service = aggregation.project_apiservice(item)
-        owner = rules.owner_verdict(service.service, self.options.adapter, name)
+        owner = custom_metrics.owner_verdict(service.service, self.options.adapter, name)
         if owner:
             self.verdicts.append(owner)
             return False, False
@@ -250,16 +255,16 @@ class Chain:
             message, remedy = self.with_backend(finding.message, finding.remedy)
             self.add("api", name, FAILED, message, remedy)
             return False, False
-        listed = self.lists(rules.mapping(resources))
+        listed = self.lists(links.mapping(resources))
         if self.read_values():
             self.verdicts.append(self.values_verdict(listed))
         return True, listed
 
     def lists(self, resources: Mapping) -> bool:
-        return rules.offers(resources, self.options.metric)
+        return custom_metrics.offers(resources, self.options.metric)
 
-    def values_verdict(self, listed: bool) -> rules.Verdict:
-        return rules.values_verdict(self.options.metric, listed, self.values, self.ready)
+    def values_verdict(self, listed: bool) -> links.Verdict:
+        return custom_metrics.values_verdict(self.options.metric, listed, self.values, self.ready)
 
     @property
     def valued(self) -> bool:
@@ -270,30 +275,30 @@ class Chain:
         """The message with what is wrong with the adapter's pods, where something is and it can be seen."""
         space, name = self.options.adapter_namespace, self.options.adapter_service
         try:
-            deployment = rules.mapping(self.cluster.get(f"/apis/apps/v1/namespaces/{space}/deployments/{name}"))
-            wanted = rules.mapping(deployment.get("spec")).get("replicas")
+            deployment = links.mapping(self.cluster.get(f"/apis/apps/v1/namespaces/{space}/deployments/{name}"))
+            wanted = links.mapping(deployment.get("spec")).get("replicas")
             pods = self.pods_behind(space, name)
         except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:
             return f"{message}; why can't be seen: {one_line(error)}", remedy
         replicas = wanted if isinstance(wanted, int) else None
-        note, better = rules.backend_note(f"Deployment/{space}/{name}", replicas, pods)
+        note, better = links.backend_note(f"Deployment/{space}/{name}", replicas, pods)
         return (f"{message}; {note}", better) if note else (message, remedy)
 
-    def pods_behind(self, namespace: str, service: str) -> list[rules.Pod]:
+    def pods_behind(self, namespace: str, service: str) -> list[links.Pod]:
         """The pods that a Service selects."""
-        found = rules.mapping(self.cluster.get(f"/api/v1/namespaces/{namespace}/services/{service}"))
-        selector = rules.mapping(rules.mapping(found.get("spec")).get("selector"))
+        found = links.mapping(self.cluster.get(f"/api/v1/namespaces/{namespace}/services/{service}"))
+        selector = links.mapping(links.mapping(found.get("spec")).get("selector"))
         if not selector:
             return []
-        query = {"labelSelector": rules.selector_text({"matchLabels": selector})}
-        return self.cluster.list_all(f"/api/v1/namespaces/{namespace}/pods", rules.project_pod, query)
+        query = {"labelSelector": links.selector_text({"matchLabels": selector})}
+        return self.cluster.list_all(f"/api/v1/namespaces/{namespace}/pods", links.project_pod, query)
 
     def read_values(self) -> bool:
-        path = f"{rules.API_PATH}/namespaces/{self.options.namespace}/pods/*/{self.options.metric}"
+        path = f"{custom_metrics.API_PATH}/namespaces/{self.options.namespace}/pods/*/{self.options.metric}"
         try:
-            self.values = rules.values_of(self.cluster.get(path, {"labelSelector": self.selector}))
+            self.values = custom_metrics.values_of(self.cluster.get(path, {"labelSelector": self.selector}))
         except NotFound:
             self.values = {}
         except DoorShut:
@@ -311,19 +316,19 @@ class Chain:
         chosen = self.options
         service = f"{chosen.prometheus_scheme}:{chosen.prometheus_service}:{chosen.prometheus_port}"
         base = f"/api/v1/namespaces/{chosen.prometheus_namespace}/services/{service}/proxy/api/v1"
-        return rules.mapping(self.cluster.get(f"{base}/{path}", query))
+        return links.mapping(self.cluster.get(f"{base}/{path}", query))
 
     def samples(self, promql: str) -> list[tuple[dict, float]]:
-        return rules.samples_of(self.ask("query", {"query": promql}))
+        return scraping.samples_of(self.ask("query", {"query": promql}))
 
     def read_series(self) -> tuple[set[str], bool]:
         """(Ready pods with a fresh sample, whether Prometheus answers)."""
         chosen = self.options
         try:
-            found = self.samples(rules.age_query(chosen.series, chosen.namespace, self.ready))
+            found = self.samples(scraping.age_query(chosen.series, chosen.namespace, self.ready))
             ages = {labels.get("pod", ""): age for labels, age in found}
             missing = any(name not in ages for name in self.ready)
-            query = rules.labels_query(chosen.series, chosen.most_age)
+            query = scraping.labels_query(chosen.series, chosen.most_age)
             elsewhere = [labels for labels, _count in self.samples(query)] if missing else []
         except (DoorShut, Unauthorized):
             raise
@@ -333,7 +338,7 @@ class Chain:
             return set(), False
         self.add("prometheus", chosen.prometheus, OK, "answers queries")
         self.verdicts.append(
-            rules.series_verdict(chosen.series, ages, self.ready, chosen.most_age, elsewhere, chosen.namespace)
+            scraping.series_verdict(chosen.series, ages, self.ready, chosen.most_age, elsewhere, chosen.namespace)
         )
         return {name for name, age in ages.items() if age <= chosen.most_age}, True
 
@@ -354,7 +359,7 @@ class Chain:
             return f"{message}; why can't be seen: {one_line(hidden)}", remedy
         if not pods:
             return f"{message}; its Service selects no pod", f"kubectl get prometheus,statefulset -n {space}: replicas"
-        note, better = rules.backend_note(f"StatefulSet/{space}/{name}", None, pods)
+        note, better = links.backend_note(f"StatefulSet/{space}/{name}", None, pods)
         return (f"{message}; {note}", better) if note else (message, remedy)
 
     # The adapter
@@ -365,7 +370,7 @@ class Chain:
             self.add("adapter_rule", subject, UNKNOWN, f"{self.group} does not answer, so no rule can be seen at work")
             return
         if listed and self.valued:
-            self.verdicts.append(rules.query_verdict(subject, chosen.metric, *self.query_of_rule(prometheus)))
+            self.verdicts.append(custom_metrics.query_verdict(subject, chosen.metric, *self.query_of_rule(prometheus)))
             return
         config = self.guarded("adapter_rule", subject, self.adapter_config)
         if config is None:
@@ -379,7 +384,9 @@ class Chain:
             else "filter adapter_rules) into the chart's rules.custom"
         )
         self.verdicts.append(
-            rules.adapter_verdict(subject, config, chosen.metric, listed, found, url, chosen.prometheus, source)
+            custom_metrics.adapter_verdict(
+                subject, config, chosen.metric, listed, found, url, chosen.prometheus, source
+            )
         )
 
     def query_of_rule(self, prometheus: bool) -> tuple[set[str], set[str]]:
@@ -390,9 +397,11 @@ class Chain:
         try:
             config = self.adapter_config() if prometheus and self.rules_key == "rules" else []
             rule = next((rule for rule in config if scaling_rules.rule_offers(rule, self.options.metric)), {})
-            query = rules.parsable_query(rule)
-            named = rules.named_series(self.ask("parse_query", {"query": query}).get("data")) if query else set()
-            existing = self.samples(rules.names_query(named)) if named else []
+            query = custom_metrics.parsable_query(rule)
+            named = (
+                custom_metrics.named_series(self.ask("parse_query", {"query": query}).get("data")) if query else set()
+            )
+            existing = self.samples(custom_metrics.names_query(named)) if named else []
         except (DoorShut, Unauthorized):
             raise
         except ClusterError:
@@ -401,16 +410,16 @@ class Chain:
 
     def adapter_config(self) -> Sequence[Mapping]:
         path = f"/api/v1/namespaces/{self.options.adapter_namespace}/configmaps/{self.options.adapter_service}"
-        data = rules.mapping(rules.mapping(self.cluster.get(path)).get("data"))
+        data = links.mapping(links.mapping(self.cluster.get(path)).get("data"))
         try:
-            return rules.adapter_rules(yaml.safe_load(str(data.get("config.yaml") or "")), self.rules_key)
+            return custom_metrics.adapter_rules(yaml.safe_load(str(data.get("config.yaml") or "")), self.rules_key)
         except yaml.YAMLError:
             return []
 
     def adapter_url(self) -> str:
         path = f"/apis/apps/v1/namespaces/{self.options.adapter_namespace}/deployments/{self.options.adapter_service}"
         try:
-            return rules.prometheus_url(rules.mapping(self.cluster.get(path)))
+            return custom_metrics.prometheus_url(links.mapping(self.cluster.get(path)))
         except (DoorShut, Unauthorized):
             raise
         except ClusterError:
@@ -418,7 +427,7 @@ class Chain:
 
     def count(self, selector: str) -> int | None:
         try:
-            found = self.samples(rules.count_query(selector, self.options.most_age))
+            found = self.samples(scraping.count_query(selector, self.options.most_age))
         except (DoorShut, Unauthorized):
             raise
         except ClusterError:
@@ -427,7 +436,7 @@ class Chain:
 
     # From Prometheus' configuration to the pods
 
-    def read_scrape_path(self, pods: Sequence[rules.Pod]) -> str:
+    def read_scrape_path(self, pods: Sequence[links.Pod]) -> str:
         """ServiceMonitor, Service, port, exporter. Returns Prometheus' name for the scrape pool, if known."""
         space = self.options.namespace
         services = self.guarded(
@@ -435,7 +444,7 @@ class Chain:
         )
         if services is None:
             return ""
-        chosen = rules.services_of(services, pods)
+        chosen = scraping.services_of(services, pods)
         try:
             found = self.guarded_missing("service_monitor", "ServiceMonitor", lambda: self.read_monitors(chosen))
         except NotFound:
@@ -449,26 +458,26 @@ class Chain:
             return ""
         if found is None:
             return ""
-        entry, monitor, service = rules.service_monitor_verdict(chosen, *found)
+        entry, monitor, service = scraping.service_monitor_verdict(chosen, *found)
         self.verdicts.append(entry)
         if monitor is None or service is None:
             return ""
-        entry, port, endpoint = rules.service_port_verdict(monitor, service, self.limit)
+        entry, port, endpoint = scraping.service_port_verdict(monitor, service, self.limit)
         self.verdicts.append(entry)
-        home = rules.mapping(monitor.get("metadata")).get("namespace")
-        place = next((at for at, found in rules.scraped_endpoints(monitor, self.limit) if found == endpoint), 0)
-        pool = f"serviceMonitor/{home}/{rules.name_of(monitor)}/{place}"
-        if len(rules.sequence(rules.mapping(monitor.get("spec")).get("endpoints"))) > 1:
+        home = links.mapping(monitor.get("metadata")).get("namespace")
+        place = next((at for at, found in scraping.scraped_endpoints(monitor, self.limit) if found == endpoint), 0)
+        pool = f"serviceMonitor/{home}/{scraping.name_of(monitor)}/{place}"
+        if len(links.sequence(links.mapping(monitor.get("spec")).get("endpoints"))) > 1:
             self.endpoint = str(endpoint.get("port") or "")
         if port is None:
             return pool
-        entry, numbers = rules.pod_port_verdict(port, pods)
+        entry, numbers = scraping.pod_port_verdict(port, pods)
         try:
             asked = list(numbers.items())[:MOST_SCRAPES]
             scrapes = {name: self.scrape(name, number, endpoint) for name, number in asked}
-            pages = rules.exporter_verdicts(scrapes, numbers, self.options.series) if scrapes else []
+            pages = scraping.exporter_verdicts(scrapes, numbers, self.options.series) if scrapes else []
         except Forbidden as error:
-            pages = [rules.verdict("exporter", "metrics page", FAILED, str(error), error.remedy)]
+            pages = [links.verdict("exporter", "metrics page", FAILED, str(error), error.remedy)]
         if not any(page.link == "pod_port" for page in pages):
             self.verdicts.append(entry)
         self.verdicts += pages
@@ -477,35 +486,35 @@ class Chain:
     def read_monitors(self, services: Sequence[Mapping]) -> tuple[list, list, Mapping]:
         space = self.options.namespace
         monitors = self.cluster.list_all(f"{MONITORING}/namespaces/{space}/servicemonitors")
-        if not any(rules.watches(monitor, service) for monitor in monitors for service in services):
+        if not any(scraping.watches(monitor, service) for monitor in monitors for service in services):
             monitors = self.cluster.list_all(f"{MONITORING}/servicemonitors")
         prometheuses = self.cluster.list_all(
             f"{MONITORING}/namespaces/{self.options.prometheus_namespace}/prometheuses"
         )
-        labels = rules.mapping(self.cluster.get(f"/api/v1/namespaces/{space}").get("metadata")).get("labels")
-        return monitors, prometheuses, rules.mapping(labels)
+        labels = links.mapping(self.cluster.get(f"/api/v1/namespaces/{space}").get("metadata")).get("labels")
+        return monitors, prometheuses, links.mapping(labels)
 
-    def scrape(self, pod: str, port: int, endpoint: Mapping) -> rules.Scrape:
+    def scrape(self, pod: str, port: int, endpoint: Mapping) -> scraping.Scrape:
         """The pod's metrics page through the API server's proxy."""
         scheme = str(endpoint.get("scheme") or "http").lower()
         page = str(endpoint.get("path") or "/metrics").lstrip("/")
         path = f"/api/v1/namespaces/{self.options.namespace}/pods/{scheme}:{pod}:{port}/proxy/{page}"
         try:
-            return rules.Scrape(200, self.cluster.get(path, text=True))
+            return scraping.Scrape(200, self.cluster.get(path, text=True))
         except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:
             # The API server's refusal comes with a reason; a page that answers 403 by itself has none.
             if isinstance(error, Forbidden) and error.reason == "Forbidden":
                 raise
-            return rules.Scrape(error.status or 0, one_line(error, 200))
+            return scraping.Scrape(error.status or 0, one_line(error, 200))
 
     def read_targets(self, pool: str) -> None:
         """What Prometheus says of its own targets."""
         up: dict[str, float] = {}
         errors: Mapping[str, str] = {}
         try:
-            query = rules.up_query(self.options.namespace, self.ready, self.options.most_age, self.endpoint)
+            query = scraping.up_query(self.options.namespace, self.ready, self.options.most_age, self.endpoint)
             for labels, value in self.samples(query):
                 name = labels.get("pod", "")
                 up[name] = max(value, up.get(name, 0.0))
@@ -514,35 +523,35 @@ class Chain:
                 return
             if any(up.get(name) != 1 for name in self.ready):
                 asked = {"state": "active", **({"scrapePool": pool} if pool else {})}
-                errors = rules.target_errors(self.ask("targets", asked), self.options.namespace)
+                errors = scraping.target_errors(self.ask("targets", asked), self.options.namespace)
         except (DoorShut, Unauthorized):
             raise
         except ClusterError as error:
             self.add("target", "up", UNKNOWN, f"Prometheus can't be asked: {error}")
             return
-        self.verdicts.append(rules.target_verdict(up, self.ready, errors))
+        self.verdicts.append(scraping.target_verdict(up, self.ready, errors))
 
 
 class Demand(Chain):
     """The chain of the HPA's other metric, the demand of the whole service, from the same pods."""
 
-    group = rules.EXTERNAL_GROUP
+    group = custom_metrics.EXTERNAL_GROUP
     rules_key = "externalRules"
 
     @classmethod
     def of(cls, chain: Chain) -> Demand | None:
         """The chain of the demand, where the HPA asks for one."""
         metric = scaling_rules.DEMAND_METRIC
-        external = rules.external_metric(chain.hpa, metric)
+        external = custom_metrics.external_metric(chain.hpa, metric)
         if external is None:
             return None
-        limited = any(name == rules.LIMIT_PORT for pod in chain.pods for name, _number in pod.ports)
+        limited = any(name == scraping.LIMIT_PORT for pod in chain.pods for name, _number in pod.ports)
         series = scaling_rules.STREAMS_SERIES if limited else scaling_rules.SUCCESS_SERIES
         demand = cls(chain.cluster, replace(chain.options, metric=metric, series=series))
         demand.limit = limited
         demand.external = external
         demand.hpa, demand.pods, demand.asked, demand.selector = chain.hpa, chain.pods, chain.asked, chain.selector
-        demand.verdicts.append(rules.external_hpa_verdict(str(chain.options.hpa), chain.hpa, metric))
+        demand.verdicts.append(custom_metrics.external_hpa_verdict(str(chain.options.hpa), chain.hpa, metric))
         return demand
 
     def __init__(self, cluster: Cluster, options: Options) -> None:
@@ -560,17 +569,17 @@ class Demand(Chain):
         return bool(self.numbers)
 
     def lists(self, resources: Mapping) -> bool:
-        return rules.offers_external(resources, self.options.metric)
+        return custom_metrics.offers_external(resources, self.options.metric)
 
-    def values_verdict(self, listed: bool) -> rules.Verdict:
-        target = rules.mapping(self.external.get("target")).get("averageValue")
-        return rules.external_verdict(self.options.metric, listed, self.numbers, target)
+    def values_verdict(self, listed: bool) -> links.Verdict:
+        target = links.mapping(self.external.get("target")).get("averageValue")
+        return custom_metrics.external_verdict(self.options.metric, listed, self.numbers, target)
 
     def read_values(self) -> bool:
         path = f"/apis/{self.group}/v1beta1/namespaces/{self.options.namespace}/{self.options.metric}"
         try:
-            answer = self.cluster.get(path, {"labelSelector": rules.external_query(self.external)})
-            self.numbers = rules.external_values(answer)
+            answer = self.cluster.get(path, {"labelSelector": custom_metrics.external_query(self.external)})
+            self.numbers = custom_metrics.external_values(answer)
         except NotFound:
             self.numbers = []
         except DoorShut:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from ansible_collections.speechops.riva.plugins.module_utils.custom_metrics import samples_of
 from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import (
     SUCCESS_SERIES,
     limit_query,
     service_matchers,
     streams_query,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.scraping import samples_of
 
 COUNTED, ESTIMATED, UNSEEN = "counted", "estimated", "unseen"
 ESTIMATE_WINDOW_SECONDS = 60

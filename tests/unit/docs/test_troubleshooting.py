@@ -36,7 +36,7 @@ def test_each_check_is_explained_and_no_other():
 
 
 def test_each_link_of_the_chain_is_among_them():
-    from ansible_collections.speechops.riva.plugins.module_utils.custom_metrics import LINKS
+    from ansible_collections.speechops.riva.plugins.module_utils.chain_links import LINKS
 
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     places = [text.index(f"### `{link}`") for link in LINKS if link != "api"]

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import yaml
-from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
+from ansible_collections.speechops.riva.plugins.module_utils import scraping
 
 from tests.unit.plugins.test_scaling_rules_promtool import promtool
 
@@ -26,10 +26,10 @@ UP = '{__name__="up",namespace="riva",pod="here",instance="a:8002"}'
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        (rules.up_query("riva", PODS, 60), [(UP, 1)]),
-        (rules.count_query(f'{SERIES}{{namespace!="",pod!=""}}', 60), [("{}", 1)]),
-        (rules.labels_query(SERIES, 60), [(HERE, 1)]),
-        (rules.age_query(SERIES, "riva", PODS), [('{pod="here"}', 0), ('{pod="dropped"}', 120)]),
+        (scraping.up_query("riva", PODS, 60), [(UP, 1)]),
+        (scraping.count_query(f'{SERIES}{{namespace!="",pod!=""}}', 60), [("{}", 1)]),
+        (scraping.labels_query(SERIES, 60), [(HERE, 1)]),
+        (scraping.age_query(SERIES, "riva", PODS), [('{pod="here"}', 0), ('{pod="dropped"}', 120)]),
     ],
     ids=["up", "count", "labels", "age"],
 )

@@ -2,15 +2,15 @@
 from datetime import UTC, datetime
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics as rules
-from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
+from ansible_collections.speechops.riva.plugins.module_utils import chain_links as links
+from ansible_collections.speechops.riva.plugins.module_utils import custom_metrics, scaling_rules, scraping
 
 METRIC = "avg_time_queue_ms"
 SERIES = "nv_inference_queue_duration_us"
 
 
 def entry(link, status, own=True):
-    return rules.verdict(link, "x", status, "message", "remedy", own)
+    return links.verdict(link, "x", status, "message", "remedy", own)
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ def entry(link, status, own=True):
     ],
 )
 def test_first_broken(verdicts, expected):
-    assert rules.first_broken(verdicts) == expected
+    assert links.first_broken(verdicts) == expected
 
 
 def test_what_follows_says_so_and_has_no_remedy():
     verdicts = [entry("pod_port", "failed"), entry("series", "failed", own=False), entry("hpa", "failed")]
-    hpa, series, port = rules.findings_of(verdicts)
+    hpa, series, port = links.findings_of(verdicts)
     assert (hpa.message, hpa.remedy) == ("message", "remedy")
     assert (series.message, series.remedy) == ("message (follows from pod_port)", "")
     assert (port.check, port.remedy) == ("pod_port", "remedy")
@@ -53,7 +53,7 @@ def test_what_follows_says_so_and_has_no_remedy():
     ],
 )
 def test_selector_matches(selector, labels, expected):
-    assert rules.selector_matches(selector, labels) is expected
+    assert links.selector_matches(selector, labels) is expected
 
 
 def test_selector_text():
@@ -63,11 +63,11 @@ def test_selector_text():
         {"key": "g", "operator": "DoesNotExist"},
     ]
     selector = {"matchLabels": {"a": "b"}, "matchExpressions": expressions}
-    assert rules.selector_text(selector) == "a=b,c in (d,e),f,!g"
+    assert links.selector_text(selector) == "a=b,c in (d,e),f,!g"
 
 
 def pod(name="p", ready=True, phase="Running", ports=(("metrics", 8002),), trouble=""):
-    return rules.Pod(name, ready, phase, {"app": "riva"}, tuple(ports), trouble)
+    return links.Pod(name, ready, phase, {"app": "riva"}, tuple(ports), trouble)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def pod(name="p", ready=True, phase="Running", ports=(("metrics", 8002),), troub
     ],
 )
 def test_project_pod(item, ready, trouble):
-    found = rules.project_pod(item)
+    found = links.project_pod(item)
     assert (found.ready, found.trouble) == (ready, trouble)
 
 
@@ -146,13 +146,13 @@ def test_project_pod(item, ready, trouble):
     ],
 )
 def test_pods_verdict(pods, status, text):
-    found = rules.pods_verdict("Deployment riva", pods, [entry for entry in pods if entry.ready]).finding
+    found = links.pods_verdict("Deployment riva", pods, [entry for entry in pods if entry.ready]).finding
     assert (found.status, text in found.message) == (status, True)
 
 
 def test_a_pod_that_a_lost_node_has_is_told_with_the_node():
-    lost = rules.Pod("p", False, "Terminating", {}, trouble="Taint manager: deleting", node="gpu-1")
-    message = rules.pods_verdict("Deployment riva", [lost], []).finding.message
+    lost = links.Pod("p", False, "Terminating", {}, trouble="Taint manager: deleting", node="gpu-1")
+    message = links.pods_verdict("Deployment riva", [lost], []).finding.message
     assert message == "none of 1 pods is Ready: p Terminating on gpu-1 (Taint manager: deleting)"
 
 
@@ -171,9 +171,9 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_settled(since, expected):
-    pods = [rules.Pod(str(i), True, "Running", {}, ready_since=moment) for i, moment in enumerate(since)]
-    pods.append(rules.Pod("9", False, "Running", {}))
-    assert [int(entry.name) for entry in rules.settled(pods, NOW, 60)] == expected
+    pods = [links.Pod(str(i), True, "Running", {}, ready_since=moment) for i, moment in enumerate(since)]
+    pods.append(links.Pod("9", False, "Running", {}))
+    assert [int(entry.name) for entry in links.settled(pods, NOW, 60)] == expected
 
 
 def hpa(metric=METRIC, **conditions):
@@ -204,7 +204,7 @@ def hpa(metric=METRIC, **conditions):
     ],
 )
 def test_hpa_verdict(found, status, own, text):
-    given = rules.hpa_verdict("riva-asr", found, METRIC)
+    given = custom_metrics.hpa_verdict("riva-asr", found, METRIC)
     assert (given.finding.status, given.own) == (status, own)
     assert text in given.finding.message
 
@@ -227,14 +227,16 @@ def value(name, amount):
     ],
 )
 def test_values_verdict(listed, items, status, text):
-    found = rules.values_verdict(METRIC, listed, rules.values_of({"items": items}), ["a", "b"]).finding
+    found = custom_metrics.values_verdict(
+        METRIC, listed, custom_metrics.values_of({"items": items}), ["a", "b"]
+    ).finding
     assert (found.status, text in found.message) == (status, True)
 
 
 def test_offers():
-    assert rules.offers({"resources": [{"name": f"pods/{METRIC}"}]}, METRIC)
-    assert not rules.offers({"resources": [{"name": f"namespaces/{METRIC}"}, None]}, METRIC)
-    assert not rules.offers({}, METRIC)
+    assert custom_metrics.offers({"resources": [{"name": f"pods/{METRIC}"}]}, METRIC)
+    assert not custom_metrics.offers({"resources": [{"name": f"namespaces/{METRIC}"}, None]}, METRIC)
+    assert not custom_metrics.offers({}, METRIC)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_offers():
     ],
 )
 def test_points_to(url, expected):
-    assert rules.points_to(url, "prom.monitoring:9090") is expected
+    assert custom_metrics.points_to(url, "prom.monitoring:9090") is expected
 
 
 RULE = scaling_rules.adapter_rule()
@@ -273,7 +275,7 @@ RULE = scaling_rules.adapter_rule()
     ],
 )
 def test_adapter_verdict(config, listed, found, url, status, text):
-    given = rules.adapter_verdict("m/a", config, METRIC, listed, found, url, "p.m:9090").finding
+    given = custom_metrics.adapter_verdict("m/a", config, METRIC, listed, found, url, "p.m:9090").finding
     assert (given.status, text in given.message) == (status, True)
 
 
@@ -289,7 +291,7 @@ def test_adapter_verdict(config, listed, found, url, status, text):
     ],
 )
 def test_parsable_query(query, wanted):
-    assert rules.parsable_query({"metricsQuery": query}) == wanted
+    assert custom_metrics.parsable_query({"metricsQuery": query}) == wanted
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_parsable_query(query, wanted):
     ],
 )
 def test_named_series(tree, wanted):
-    assert rules.named_series(tree) == wanted
+    assert custom_metrics.named_series(tree) == wanted
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_named_series(tree, wanted):
     ],
 )
 def test_query_verdict(named, existing, status, text):
-    found = rules.query_verdict("m/a", "m", named, existing).finding
+    found = custom_metrics.query_verdict("m/a", "m", named, existing).finding
     assert (found.status, text in found.message) == (status, True), found
 
 
@@ -344,7 +346,7 @@ def test_query_verdict(named, existing, status, text):
     ],
 )
 def test_series_verdict(ages, elsewhere, status, text):
-    found = rules.series_verdict(SERIES, ages, ["a", "b"], 60, elsewhere).finding
+    found = scraping.series_verdict(SERIES, ages, ["a", "b"], 60, elsewhere).finding
     assert (found.status, text in found.message) == (status, True)
 
 
@@ -357,7 +359,7 @@ def test_series_verdict(ages, elsewhere, status, text):
     ],
 )
 def test_target_verdict(up, status, text):
-    found = rules.target_verdict(up, ["a", "b"], {"b": "connection refused"}).finding
+    found = scraping.target_verdict(up, ["a", "b"], {"b": "connection refused"}).finding
     assert (found.status, text in found.message) == (status, True)
 
 
@@ -368,13 +370,13 @@ def test_target_errors():
         {"labels": {"namespace": "x", "pod": "c"}, "lastError": "no"},
         None,
     ]
-    assert rules.target_errors({"data": {"activeTargets": targets}}, "riva") == {"a": "context deadline"}
+    assert scraping.target_errors({"data": {"activeTargets": targets}}, "riva") == {"a": "context deadline"}
 
 
 def test_samples_of():
     result = [{"metric": {"pod": "a"}, "value": [1, "2.5"]}, {"metric": {}, "value": [1, "x"]}, {"value": 3}, None]
-    assert rules.samples_of({"data": {"result": result}}) == [({"pod": "a"}, 2.5)]
-    assert rules.samples_of({"data": None}) == []
+    assert scraping.samples_of({"data": {"result": result}}) == [({"pod": "a"}, 2.5)]
+    assert scraping.samples_of({"data": None}) == []
 
 
 def service(labels=None, ports=None):
@@ -437,7 +439,7 @@ ALL = {"serviceMonitorSelector": {}, "serviceMonitorNamespaceSelector": {}}
     ],
 )
 def test_service_monitor_verdict(services, monitors, prometheuses, text):
-    found, _monitor, _service = rules.service_monitor_verdict(services, monitors, prometheuses, {"team": "speech"})
+    found, _monitor, _service = scraping.service_monitor_verdict(services, monitors, prometheuses, {"team": "speech"})
     assert found.finding.status == ("ok" if text is None else "failed")
     assert (text or "selected by Prometheus") in found.finding.message
 
@@ -453,7 +455,7 @@ def test_service_monitor_verdict(services, monitors, prometheuses, text):
     ],
 )
 def test_service_port_verdict(endpoints, ports, status, text):
-    found, _port, _endpoint = rules.service_port_verdict(monitor(endpoints=endpoints), service(ports=ports))
+    found, _port, _endpoint = scraping.service_port_verdict(monitor(endpoints=endpoints), service(ports=ports))
     assert (found.finding.status, text in found.finding.message) == (status, True)
 
 
@@ -468,7 +470,7 @@ def test_service_port_verdict(endpoints, ports, status, text):
     ],
 )
 def test_pod_port_verdict(port, numbers, status):
-    found, given = rules.pod_port_verdict(port, [pod()])
+    found, given = scraping.pod_port_verdict(port, [pod()])
     assert (given, found.finding.status) == (numbers, status)
 
 
@@ -478,22 +480,25 @@ PAGE = f'# HELP {SERIES} x\n{SERIES}{{model="a"}} 3\n'
 @pytest.mark.parametrize(
     ("scrape", "link", "status", "text"),
     [
-        (rules.Scrape(200, PAGE), "exporter", "ok", "export"),
-        (rules.Scrape(200, f"{SERIES} 3\n"), "exporter", "ok", "export"),
-        (rules.Scrape(200, f"# HELP {SERIES} x\n{SERIES}_total 3\n"), "exporter", "failed", "has no"),
-        (rules.Scrape(200, ""), "exporter", "failed", "has no"),
-        (rules.Scrape(500, "boom"), "exporter", "failed", "HTTP 500 (boom)"),
-        (rules.Scrape(0, "silent"), "exporter", "failed", "no answer"),
-        (rules.Scrape(403, "get pods/proxy"), "exporter", "failed", "HTTP 403"),
-        (rules.Scrape(503, "dial tcp 10.0.0.1:8002: connect: connection refused"), "pod_port", "failed", "nothing"),
+        (scraping.Scrape(200, PAGE), "exporter", "ok", "export"),
+        (scraping.Scrape(200, f"{SERIES} 3\n"), "exporter", "ok", "export"),
+        (scraping.Scrape(200, f"# HELP {SERIES} x\n{SERIES}_total 3\n"), "exporter", "failed", "has no"),
+        (scraping.Scrape(200, ""), "exporter", "failed", "has no"),
+        (scraping.Scrape(500, "boom"), "exporter", "failed", "HTTP 500 (boom)"),
+        (scraping.Scrape(0, "silent"), "exporter", "failed", "no answer"),
+        (scraping.Scrape(403, "get pods/proxy"), "exporter", "failed", "HTTP 403"),
+        (scraping.Scrape(503, "dial tcp 10.0.0.1:8002: connect: connection refused"), "pod_port", "failed", "nothing"),
     ],
 )
 def test_exporter_verdicts(scrape, link, status, text):
-    (found,) = rules.exporter_verdicts({"p": scrape}, {"p": 8002}, SERIES)
+    (found,) = scraping.exporter_verdicts({"p": scrape}, {"p": 8002}, SERIES)
     assert (found.link, found.finding.status, text in found.finding.message) == (link, status, True)
 
 
 def test_prometheus_url():
     containers = [{"args": ["/adapter", "--prometheus-url=http://p.m.svc:9090"]}]
-    assert rules.prometheus_url({"spec": {"template": {"spec": {"containers": containers}}}}) == "http://p.m.svc:9090"
-    assert rules.prometheus_url({"spec": None}) == ""
+    assert (
+        custom_metrics.prometheus_url({"spec": {"template": {"spec": {"containers": containers}}}})
+        == "http://p.m.svc:9090"
+    )
+    assert custom_metrics.prometheus_url({"spec": None}) == ""

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import (
     aggregation,
+    chain_links,
     custom_metrics,
     findings,
     gpu_labels,
     metric_chain,
     scaling_rules,
+    scraping,
 )
 from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
 from hypothesis import given
@@ -317,9 +319,9 @@ def test_an_hpa_is_ok_only_if_it_says_so(item):
 
 @given(spoilt(READY_POD))
 def test_a_pod_is_ready_only_if_it_says_so(item):
-    pod = custom_metrics.project_pod(item)
-    asked = custom_metrics.settled([pod], NOW, 60)
-    verdict = custom_metrics.pods_verdict("Deployment riva-asr", [pod], asked)
+    pod = chain_links.project_pod(item)
+    asked = chain_links.settled([pod], NOW, 60)
+    verdict = chain_links.pods_verdict("Deployment riva-asr", [pod], asked)
     text_of([verdict.finding])
     if verdict.finding.status == "ok":
         states = [
@@ -341,36 +343,36 @@ def test_a_value_is_ok_only_if_it_is_a_number(answer, resources):
 
 @given(spoilt(VECTOR))
 def test_samples_are_fresh_only_if_they_say_so(answer):
-    samples = custom_metrics.samples_of(answer)
+    samples = scraping.samples_of(answer)
     ages = {labels.get("pod", ""): age for labels, age in samples if isinstance(labels.get("pod", ""), str)}
-    verdict = custom_metrics.series_verdict(SERIES, ages, ["riva-1"], 60, [labels for labels, _age in samples], "riva")
+    verdict = scraping.series_verdict(SERIES, ages, ["riva-1"], 60, [labels for labels, _age in samples], "riva")
     text_of([verdict.finding])
     if verdict.finding.status == "ok":
         assert ages["riva-1"] <= 60
-    text_of([custom_metrics.target_verdict(ages, ["riva-1"], {}).finding])
+    text_of([scraping.target_verdict(ages, ["riva-1"], {}).finding])
 
 
 @given(spoilt(TARGETS))
 def test_errors_of_targets_are_texts(answer):
-    assert all(isinstance(error, str) and error for error in custom_metrics.target_errors(answer, "riva").values())
+    assert all(isinstance(error, str) and error for error in scraping.target_errors(answer, "riva").values())
 
 
 @given(spoilt(SERVICE), spoilt(MONITOR), spoilt(PROMETHEUS), spoilt(READY_POD), spoilt({"app": "riva"}))
 def test_the_scrape_path_is_whole_only_if_every_part_fits(service, monitor, prometheus, item, labels):
-    pod = custom_metrics.project_pod(item)
-    chosen = custom_metrics.services_of([service], [pod])
-    verdict, found, through = custom_metrics.service_monitor_verdict(chosen, [monitor], [prometheus], mapping(labels))
+    pod = chain_links.project_pod(item)
+    chosen = scraping.services_of([service], [pod])
+    verdict, found, through = scraping.service_monitor_verdict(chosen, [monitor], [prometheus], mapping(labels))
     text_of([verdict.finding])
     if verdict.finding.status == "ok":
         assert within(prometheus, "spec", "serviceMonitorSelector") is not None
     if found is None or through is None:
         return
-    verdict, port, endpoint = custom_metrics.service_port_verdict(found, through)
+    verdict, port, endpoint = scraping.service_port_verdict(found, through)
     text_of([verdict.finding])
     assert isinstance(endpoint, dict)
     if port is None:
         return
-    verdict, numbers = custom_metrics.pod_port_verdict(port, [pod])
+    verdict, numbers = scraping.pod_port_verdict(port, [pod])
     text_of([verdict.finding])
     assert (verdict.finding.status == "ok") is (pod.name in numbers)
     assert all(isinstance(number, int) for number in numbers.values())
@@ -378,8 +380,8 @@ def test_the_scrape_path_is_whole_only_if_every_part_fits(service, monitor, prom
 
 @given(spoilt({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}))
 def test_any_selector_is_text(selector):
-    assert isinstance(custom_metrics.selector_text(selector), str)
-    custom_metrics.selector_matches(selector, {"a": "b"})
+    assert isinstance(chain_links.selector_text(selector), str)
+    chain_links.selector_matches(selector, {"a": "b"})
 
 
 @given(
