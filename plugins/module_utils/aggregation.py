@@ -20,6 +20,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.findings import (
     WARNING,
     Finding,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping
 
 TRUST_NAMESPACE = "kube-system"
 TRUST_NAME = "extension-apiserver-authentication"
@@ -34,10 +35,6 @@ FLAGS = (
     " --proxy-client-cert-file and --proxy-client-key-file (kubeadm sets them;"
     " https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/)"
 )
-
-
-def mapping(value: object) -> Mapping:
-    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, WARNING, Finding
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence
 
 # From the HPA back to the pods.
 LINKS = (
@@ -31,14 +32,6 @@ LINKS = (
     "exporter",
     "pods",
 )
-
-
-def mapping(value: object) -> Mapping:
-    return value if isinstance(value, Mapping) else {}
-
-
-def sequence(value: object) -> Sequence:
-    return value if isinstance(value, list | tuple) else ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +135,7 @@ class Pod:
 
 def project_pod(item: Mapping) -> Pod:
     metadata, spec, status = (mapping(item.get(key)) for key in ("metadata", "spec", "status"))
-    condition = next(
+    condition: Mapping = next(
         (mapping(entry) for entry in sequence(status.get("conditions")) if mapping(entry).get("type") == "Ready"), {}
     )
     ready = condition.get("status") == "True"

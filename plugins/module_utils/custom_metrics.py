@@ -11,15 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeGuard
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
-from ansible_collections.speechops.riva.plugins.module_utils.chain_links import (
-    Verdict,
-    mapping,
-    selector_text,
-    sequence,
-    verdict,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.chain_links import Verdict, selector_text, verdict
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, WARNING
-from ansible_collections.speechops.riva.plugins.module_utils.scraping import names_of
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence, short_list
 
 GROUP = "custom.metrics.k8s.io"
 API_PATH = f"/apis/{GROUP}/v1beta1"
@@ -131,7 +125,7 @@ def values_verdict(metric: str, listed: bool, values: Mapping[str, float | None]
             "api",
             subject,
             FAILED,
-            f"no value for {names_of(missing)} ({len(ready) - len(missing)} of {len(ready)} Ready pods have one)",
+            f"no value for {short_list(missing)} ({len(ready) - len(missing)} of {len(ready)} Ready pods have one)",
             "see the links before it; a new pod has a value after two scrapes",
             own=False,
         )
@@ -141,7 +135,7 @@ def values_verdict(metric: str, listed: bool, values: Mapping[str, float | None]
             "api",
             subject,
             FAILED,
-            f"impossible value for {names_of(wrong)}: {values[wrong[0]]}",
+            f"impossible value for {short_list(wrong)}: {values[wrong[0]]}",
             "the adapter's metricsQuery divides by zero: use the collection's rule (filter adapter_rules)",
         )
     shown = ", ".join(f"{name} {values[name]:g}" for name in ready[:5])
@@ -332,7 +326,7 @@ def query_verdict(subject: str, metric: str, named: Iterable[str], existing: Ite
         "adapter_rule",
         subject,
         FAILED if len(absent) == len(named) else WARNING,
-        f"its metricsQuery names {names_of(absent)}, which Prometheus does not have: the value of {metric} is"
+        f"its metricsQuery names {short_list(absent)}, which Prometheus does not have: the value of {metric} is"
         f" {'no measurement' if len(absent) == len(named) else 'computed without it'}",
         "correct the name in the rule's metricsQuery, or use the collection's rule (filter adapter_rules)",
     )

@@ -25,9 +25,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.gpu_labels import (
     as_int,
     as_version,
     counts_as_free,
-    mapping,
-    sequence,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence
 from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import parse_quantity
 
 API = "/apis/resource.k8s.io/v1"

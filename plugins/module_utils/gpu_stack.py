@@ -20,10 +20,9 @@ from ansible_collections.speechops.riva.plugins.module_utils.gpu_labels import (
     NFD_NVIDIA,
     NFD_PREFIX,
     gpu_resources,
-    mapping,
     nvidia_only,
-    sequence,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence
 
 OPERATOR, MANUAL, PREINSTALLED = "operator", "manual", "preinstalled"
 STACKS = (OPERATOR, MANUAL, PREINSTALLED)

@@ -22,6 +22,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import ClusterError, DoorShut, Unauthorized
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, WARNING, Finding
 from ansible_collections.speechops.riva.plugins.module_utils.metric_chain import Chain, Demand
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence
 
 KEDA = "/apis/keda.sh/v1alpha1"
 OWNER_LABEL = "scaledobject.keda.sh/name"
@@ -29,35 +30,35 @@ OWNER_LABEL = "scaledobject.keda.sh/name"
 
 def scaled_object_of(hpa: Mapping) -> str | None:
     """The name of the ScaledObject that an HPA was made from; None where it is an HPA by itself."""
-    metadata = links.mapping(hpa.get("metadata"))
-    for owner in links.sequence(metadata.get("ownerReferences")):
-        if links.mapping(owner).get("kind") == "ScaledObject":
-            return str(links.mapping(owner).get("name"))
-    name = links.mapping(metadata.get("labels")).get(OWNER_LABEL)
+    metadata = mapping(hpa.get("metadata"))
+    for owner in sequence(metadata.get("ownerReferences")):
+        if mapping(owner).get("kind") == "ScaledObject":
+            return str(mapping(owner).get("name"))
+    name = mapping(metadata.get("labels")).get(OWNER_LABEL)
     return str(name) if name else None
 
 
 def triggers_of(scaled: Mapping) -> list[Mapping]:
-    return [links.mapping(entry) for entry in links.sequence(links.mapping(scaled.get("spec")).get("triggers"))]
+    return [mapping(entry) for entry in sequence(mapping(scaled.get("spec")).get("triggers"))]
 
 
 def trigger_about(scaled: Mapping, series: str) -> int | None:
     """The place of the trigger whose query asks for a series."""
     for place, trigger in enumerate(triggers_of(scaled)):
-        if series in str(links.mapping(trigger.get("metadata")).get("query")):
+        if series in str(mapping(trigger.get("metadata")).get("query")):
             return place
     return None
 
 
 def conditions_of(scaled: Mapping) -> dict[str, Mapping]:
-    found = links.sequence(links.mapping(scaled.get("status")).get("conditions"))
-    return {str(links.mapping(entry).get("type")): links.mapping(entry) for entry in found}
+    found = sequence(mapping(scaled.get("status")).get("conditions"))
+    return {str(mapping(entry).get("type")): mapping(entry) for entry in found}
 
 
 def sleeps(scaled: Mapping, hpa: Mapping) -> bool:
     """Whether the service is meant to be at zero pods now."""
-    least = links.mapping(scaled.get("spec")).get("minReplicaCount")
-    desired = links.mapping(hpa.get("status")).get("currentReplicas", 0)
+    least = mapping(scaled.get("spec")).get("minReplicaCount")
+    desired = mapping(hpa.get("status")).get("currentReplicas", 0)
     return not least and not desired and conditions_of(scaled).get("Active", {}).get("status") != "True"
 
 
@@ -75,7 +76,7 @@ def hpa_verdict(name: str, hpa: Mapping, asleep: bool) -> links.Verdict:
             text = f"{kind} is {entry['status']}: {entry['reason']} {entry['message']}".strip()
             own = not entry["reason"].startswith("FailedGet") or entry["reason"] == "FailedGetScale"
             return links.verdict("hpa", name, FAILED, text, custom_metrics.hpa_remedy(name, entry["reason"]), own=own)
-    status = links.mapping(hpa.get("status"))
+    status = mapping(hpa.get("status"))
     counts = f"{status.get('currentReplicas', 0)} replicas, {status.get('desiredReplicas', 0)} desired"
     return links.verdict("hpa", name, OK, f"made by KEDA, gets its metrics ({counts})")
 
@@ -100,7 +101,7 @@ def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], pro
             text = f"no trigger asks for {series}"
             remedy = "run the role riva: its chart writes the triggers"
             return links.verdict("scaled_object", name, FAILED, text, remedy)
-    asked = {str(links.mapping(trigger.get("metadata")).get("serverAddress")) for trigger in triggers}
+    asked = {str(mapping(trigger.get("metadata")).get("serverAddress")) for trigger in triggers}
     elsewhere = sorted(address for address in asked if f"//{prometheus.partition(':')[0]}" not in address)
     if elsewhere:
         text = f"asks {elsewhere[0]}, not {prometheus}"
@@ -113,12 +114,12 @@ def scaled_object_verdict(name: str, scaled: Mapping, wanted: Sequence[str], pro
         place
         for place, trigger in enumerate(triggers)
         if trigger.get("type") == "prometheus"
-        and str(links.mapping(trigger.get("metadata")).get("ignoreNullValues", "true")).lower() != "false"
+        and str(mapping(trigger.get("metadata")).get("ignoreNullValues", "true")).lower() != "false"
     ]
     if silent:
         text = f"takes no answer for a zero in trigger {silent[0]}: with broken scraping it scales down"
         return links.verdict("scaled_object", name, WARNING, text, 'set ignoreNullValues to "false" in its metadata')
-    if not links.mapping(links.mapping(scaled.get("spec")).get("fallback")):
+    if not mapping(mapping(scaled.get("spec")).get("fallback")):
         text = "has no fallback: without Prometheus nobody says how many pods there are"
         return links.verdict("scaled_object", name, WARNING, text, "set spec.fallback; the role riva does")
     return links.verdict("scaled_object", name, OK, f"{len(triggers)} triggers, KEDA is content with them")
@@ -170,7 +171,7 @@ class EitherChain(Chain):
         """KEDA takes its HPA away while it is paused or not content: the ScaledObject of that name is the cause."""
         path = f"{KEDA}/namespaces/{self.options.namespace}/scaledobjects/{name}"
         with contextlib.suppress(ClusterError):
-            scaled = links.mapping(self.cluster.get(path))
+            scaled = mapping(self.cluster.get(path))
             place = f"{self.options.prometheus_service}.{self.options.prometheus_namespace}"
             shown = scaled_object_verdict(name, scaled, [], place)
             if scaled and shown.failed:

@@ -34,6 +34,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     one_line,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, UNKNOWN, Finding
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence
 
 MONITORING = "/apis/monitoring.coreos.com/v1"
 KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
@@ -108,7 +109,7 @@ class Chain:
 
     def facts(self, first: str | None, demand: float | None) -> dict:
         """What was seen, beside the findings."""
-        status = links.mapping(self.hpa.get("status"))
+        status = mapping(self.hpa.get("status"))
         return {
             "first_broken": first,
             "pod_values": {pod: value for pod, value in sorted(self.values.items())},
@@ -165,7 +166,7 @@ class Chain:
             if hpa is None:
                 return None
             self.hpa = hpa
-            reference = links.mapping(links.mapping(hpa.get("spec")).get("scaleTargetRef"))
+            reference = mapping(mapping(hpa.get("spec")).get("scaleTargetRef"))
             kind, name = str(reference.get("kind")), str(reference.get("name"))
         if kind not in KINDS:
             self.add("hpa", str(self.options.hpa), UNKNOWN, f"its target is a {kind}, whose pods can't be found")
@@ -176,7 +177,7 @@ class Chain:
         workload = self.read("hpa" if self.hpa else "pods", subject, path, gone)
         if workload is None:
             return None
-        selector = links.selector_text(links.mapping(workload.get("spec")).get("selector"))
+        selector = links.selector_text(mapping(workload.get("spec")).get("selector"))
         pods = self.guarded(
             "pods",
             f"{kind} {name}",
@@ -255,7 +256,7 @@ class Chain:
             message, remedy = self.with_backend(finding.message, finding.remedy)
             self.add("api", name, FAILED, message, remedy)
             return False, False
-        listed = self.lists(links.mapping(resources))
+        listed = self.lists(mapping(resources))
         if self.read_values():
             self.verdicts.append(self.values_verdict(listed))
         return True, listed
@@ -275,8 +276,8 @@ class Chain:
         """The message with what is wrong with the adapter's pods, where something is and it can be seen."""
         space, name = self.options.adapter_namespace, self.options.adapter_service
         try:
-            deployment = links.mapping(self.cluster.get(f"/apis/apps/v1/namespaces/{space}/deployments/{name}"))
-            wanted = links.mapping(deployment.get("spec")).get("replicas")
+            deployment = mapping(self.cluster.get(f"/apis/apps/v1/namespaces/{space}/deployments/{name}"))
+            wanted = mapping(deployment.get("spec")).get("replicas")
             pods = self.pods_behind(space, name)
         except (DoorShut, Unauthorized):
             raise
@@ -288,8 +289,8 @@ class Chain:
 
     def pods_behind(self, namespace: str, service: str) -> list[links.Pod]:
         """The pods that a Service selects."""
-        found = links.mapping(self.cluster.get(f"/api/v1/namespaces/{namespace}/services/{service}"))
-        selector = links.mapping(links.mapping(found.get("spec")).get("selector"))
+        found = mapping(self.cluster.get(f"/api/v1/namespaces/{namespace}/services/{service}"))
+        selector = mapping(mapping(found.get("spec")).get("selector"))
         if not selector:
             return []
         query = {"labelSelector": links.selector_text({"matchLabels": selector})}
@@ -316,7 +317,7 @@ class Chain:
         chosen = self.options
         service = f"{chosen.prometheus_scheme}:{chosen.prometheus_service}:{chosen.prometheus_port}"
         base = f"/api/v1/namespaces/{chosen.prometheus_namespace}/services/{service}/proxy/api/v1"
-        return links.mapping(self.cluster.get(f"{base}/{path}", query))
+        return mapping(self.cluster.get(f"{base}/{path}", query))
 
     def samples(self, promql: str) -> list[tuple[dict, float]]:
         return scraping.samples_of(self.ask("query", {"query": promql}))
@@ -410,7 +411,7 @@ class Chain:
 
     def adapter_config(self) -> Sequence[Mapping]:
         path = f"/api/v1/namespaces/{self.options.adapter_namespace}/configmaps/{self.options.adapter_service}"
-        data = links.mapping(links.mapping(self.cluster.get(path)).get("data"))
+        data = mapping(mapping(self.cluster.get(path)).get("data"))
         try:
             return custom_metrics.adapter_rules(yaml.safe_load(str(data.get("config.yaml") or "")), self.rules_key)
         except yaml.YAMLError:
@@ -419,7 +420,7 @@ class Chain:
     def adapter_url(self) -> str:
         path = f"/apis/apps/v1/namespaces/{self.options.adapter_namespace}/deployments/{self.options.adapter_service}"
         try:
-            return custom_metrics.prometheus_url(links.mapping(self.cluster.get(path)))
+            return custom_metrics.prometheus_url(mapping(self.cluster.get(path)))
         except (DoorShut, Unauthorized):
             raise
         except ClusterError:
@@ -464,10 +465,10 @@ class Chain:
             return ""
         entry, port, endpoint = scraping.service_port_verdict(monitor, service, self.limit)
         self.verdicts.append(entry)
-        home = links.mapping(monitor.get("metadata")).get("namespace")
+        home = mapping(monitor.get("metadata")).get("namespace")
         place = next((at for at, found in scraping.scraped_endpoints(monitor, self.limit) if found == endpoint), 0)
         pool = f"serviceMonitor/{home}/{scraping.name_of(monitor)}/{place}"
-        if len(links.sequence(links.mapping(monitor.get("spec")).get("endpoints"))) > 1:
+        if len(sequence(mapping(monitor.get("spec")).get("endpoints"))) > 1:
             self.endpoint = str(endpoint.get("port") or "")
         if port is None:
             return pool
@@ -491,8 +492,8 @@ class Chain:
         prometheuses = self.cluster.list_all(
             f"{MONITORING}/namespaces/{self.options.prometheus_namespace}/prometheuses"
         )
-        labels = links.mapping(self.cluster.get(f"/api/v1/namespaces/{space}").get("metadata")).get("labels")
-        return monitors, prometheuses, links.mapping(labels)
+        labels = mapping(self.cluster.get(f"/api/v1/namespaces/{space}").get("metadata")).get("labels")
+        return monitors, prometheuses, mapping(labels)
 
     def scrape(self, pod: str, port: int, endpoint: Mapping) -> scraping.Scrape:
         """The pod's metrics page through the API server's proxy."""
@@ -572,7 +573,7 @@ class Demand(Chain):
         return custom_metrics.offers_external(resources, self.options.metric)
 
     def values_verdict(self, listed: bool) -> links.Verdict:
-        target = links.mapping(self.external.get("target")).get("averageValue")
+        target = mapping(self.external.get("target")).get("averageValue")
         return custom_metrics.external_verdict(self.options.metric, listed, self.numbers, target)
 
     def read_values(self) -> bool:

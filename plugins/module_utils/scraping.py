@@ -10,15 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
-from ansible_collections.speechops.riva.plugins.module_utils.chain_links import (
-    Pod,
-    Verdict,
-    mapping,
-    selector_matches,
-    sequence,
-    verdict,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.chain_links import Pod, Verdict, selector_matches, verdict
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK
+from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence, short_list
 
 # Name of the Service's port behind which the limit of a pod shows its streams.
 LIMIT_PORT = "limit-metrics"
@@ -111,7 +105,7 @@ def series_verdict(
             "series",
             series,
             FAILED,
-            f"Prometheus has no sample of {names_of(missing)} ({have})",
+            f"Prometheus has no sample of {short_list(missing)} ({have})",
             "see the links before it",
             own=False,
         )
@@ -121,7 +115,7 @@ def series_verdict(
             "series",
             series,
             FAILED,
-            f"the newest sample of {names_of(stale)} is {ages[stale[0]]:.0f} s old, more than {most:.0f} s",
+            f"the newest sample of {short_list(stale)} is {ages[stale[0]]:.0f} s old, more than {most:.0f} s",
             "see the links before it; scrape_interval has to be the ServiceMonitor's",
             own=False,
         )
@@ -137,7 +131,7 @@ def target_verdict(up: Mapping[str, float], ready: Sequence[str], errors: Mappin
             "target",
             "up",
             FAILED,
-            f"Prometheus has no target for {names_of(missing)}",
+            f"Prometheus has no target for {short_list(missing)}",
             "a new target appears within a minute; else look at Prometheus' page /targets and its operator's log",
             own=False,
         )
@@ -148,7 +142,7 @@ def target_verdict(up: Mapping[str, float], ready: Sequence[str], errors: Mappin
             "target",
             "up",
             FAILED,
-            f"Prometheus can't read {names_of(down)}" + (f": {why}" if why else ""),
+            f"Prometheus can't read {short_list(down)}" + (f": {why}" if why else ""),
             "let Prometheus reach the pods' metrics port: NetworkPolicy, firewall; see its page /targets",
             own=False,
         )
@@ -180,11 +174,6 @@ def services_of(services: Sequence[Mapping], pods: Sequence[Pod]) -> list[Mappin
 
 def name_of(item: Mapping) -> str:
     return str(mapping(item.get("metadata")).get("name") or "?")
-
-
-def names_of(names: Sequence[str], most: int = 3) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def watches(monitor: Mapping, service: Mapping) -> bool:
@@ -230,7 +219,7 @@ def service_monitor_verdict(
         )
     pairs = [(monitor, service) for service in services for monitor in monitors if watches(monitor, service)]
     if not pairs:
-        names = names_of([name_of(service) for service in services])
+        names = short_list([name_of(service) for service in services])
         return (
             verdict(
                 "service_monitor",
@@ -323,7 +312,7 @@ def pod_port_verdict(port: Mapping, pods: Sequence[Pod]) -> tuple[Verdict, dict[
         return (
             verdict(
                 "pod_port",
-                names_of([pod.name for pod in missing]),
+                short_list([pod.name for pod in missing]),
                 FAILED,
                 f"the Service's targetPort {port.get('targetPort')!r} names no container port (has: {named})",
                 "name the container's metrics port like the Service's targetPort, or give its number there",
@@ -354,7 +343,7 @@ def exporter_verdicts(scrapes: Mapping[str, Scrape], ports: Mapping[str, int], s
                 "pod_port",
                 silent[0],
                 FAILED,
-                f"nothing listens on port {ports.get(silent[0])} of {names_of(silent)} ({scrapes[silent[0]].text})",
+                f"nothing listens on port {ports.get(silent[0])} of {short_list(silent)} ({scrapes[silent[0]].text})",
                 "start the server with its metrics port on (Triton: --allow-metrics, --metrics-port), or correct"
                 " the port in Service and container",
             )
@@ -368,7 +357,7 @@ def exporter_verdicts(scrapes: Mapping[str, Scrape], ports: Mapping[str, int], s
                 "exporter",
                 broken[0],
                 FAILED,
-                f"the metrics page of {names_of(broken)} {what} ({answer.text})",
+                f"the metrics page of {short_list(broken)} {what} ({answer.text})",
                 f"kubectl logs {broken[0]}: why does its metrics page fail? check the path in the ServiceMonitor",
             )
         ]
@@ -380,8 +369,8 @@ def exporter_verdicts(scrapes: Mapping[str, Scrape], ports: Mapping[str, int], s
                 "exporter",
                 without[0],
                 FAILED,
-                f"the metrics page of {names_of(without)} has no {series}",
+                f"the metrics page of {short_list(without)} has no {series}",
                 "is a model loaded (Triton's /v2/health/ready)? is metrics_port another server's?",
             )
         ]
-    return [verdict("exporter", series, OK, f"{names_of(list(scrapes))} export {series}")]
+    return [verdict("exporter", series, OK, f"{short_list(list(scrapes))} export {series}")]

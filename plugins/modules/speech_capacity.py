@@ -117,7 +117,7 @@ from functools import partial
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import capacity_rules, gpu_labels
+from ansible_collections.speechops.riva.plugins.module_utils import capacity_rules, gpu_labels, gpu_requirement
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
     ClusterError,
@@ -184,7 +184,7 @@ def examine(cluster: Cluster, params: dict) -> dict:
 
 def free_gpus(cluster: Cluster, resource: str) -> list:
     """The nodes that can take a speech pod, with what is free on them."""
-    wanted = gpu_labels.Requirement(resource=resource, tolerations=TOLERATIONS)
+    wanted = gpu_requirement.Requirement(resource=resource, tolerations=TOLERATIONS)
     project = partial(gpu_labels.project_node, known={})
     nodes = cluster.list_all("/api/v1/nodes", project, fields=gpu_labels.node_fields())
     held = cluster.list_all(
@@ -196,7 +196,7 @@ def free_gpus(cluster: Cluster, resource: str) -> list:
     used: Counter = Counter()
     for node, amount in held:
         used[node] += amount
-    return [verdict for verdict in gpu_labels.judge_all(nodes, wanted, used) if verdict.matches]
+    return [verdict for verdict in gpu_requirement.judge_all(nodes, wanted, used) if verdict.matches]
 
 
 def service(cluster: Cluster, params: dict, given: dict, nodes: list) -> dict:
@@ -217,7 +217,7 @@ def service(cluster: Cluster, params: dict, given: dict, nodes: list) -> dict:
         raise
     except ClusterError as error:
         return capacity_rules.missing_row(namespace, name, str(error))
-    fitting = gpu_labels.fitting_pods(nodes, max(1, gpus_per_pod(deployment)))
+    fitting = gpu_requirement.fitting_pods(nodes, max(1, gpus_per_pod(deployment)))
     return capacity_rules.service_row(
         namespace, name, hpa, deployment, pods, streams(cluster, params, name), given.get("stream_limit"), fitting
     )

@@ -324,7 +324,12 @@ from collections import Counter
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, gpu_slices
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    gpu_findings,
+    gpu_labels,
+    gpu_requirement,
+    gpu_slices,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 
 MOST_NODES = 100
@@ -353,7 +358,7 @@ def own_arguments():
             "choices": list(gpu_labels.FAMILIES),
         },
         "min_memory": {"type": "int"},
-        "memory_tolerance": {"type": "float", "default": gpu_labels.MEMORY_TOLERANCE},
+        "memory_tolerance": {"type": "float", "default": gpu_requirement.MEMORY_TOLERANCE},
         "min_compute_capability": {"type": "str"},
         "min_driver": {"type": "str"},
         "min_cuda": {"type": "str"},
@@ -375,10 +380,10 @@ def own_arguments():
 
 
 def requirement(params):
-    names = gpu_labels.Requirement.__dataclass_fields__
+    names = gpu_requirement.Requirement.__dataclass_fields__
     values = {name: params[name] for name in names}
     values["resource"] = params["device_class"] or params["resource"]
-    return gpu_labels.Requirement(
+    return gpu_requirement.Requirement(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     )
 
@@ -428,7 +433,7 @@ def examine(cluster, params, wanted):
         used, discovered = read_pods(cluster, wanted.resource, params["count_as_free"])
     used = used if wanted.asks_for_free else None
     discovered = discovered if params["check_discovery"] and not params["device_class"] else None
-    verdicts = gpu_labels.judge_all(nodes, wanted, used)
+    verdicts = gpu_requirement.judge_all(nodes, wanted, used)
     matching = [verdict for verdict in verdicts if verdict.matches]
     shown = [verdict for verdict in verdicts if verdict.matches or gpu_labels.sees_gpu(verdict.node)]
     shown.sort(key=lambda verdict: (not verdict.matches, verdict.node.name))
@@ -439,10 +444,10 @@ def examine(cluster, params, wanted):
         "matching_nodes": len(matching),
         "gpus": sum(verdict.gpus for verdict in matching),
         "free_gpus": sum(verdict.free or 0 for verdict in matching) if free else None,
-        "fitting_pods": gpu_labels.fitting_pods(matching, wanted.gpus_per_pod) if free else None,
+        "fitting_pods": gpu_requirement.fitting_pods(matching, wanted.gpus_per_pod) if free else None,
     }
-    of_hardware = gpu_labels.hardware_findings(nodes, params["expected_hardware"])
-    return [*gpu_labels.findings_of(verdicts, wanted, discovered), *of_hardware], facts
+    of_hardware = gpu_findings.hardware_findings(nodes, params["expected_hardware"])
+    return [*gpu_findings.findings_of(verdicts, wanted, discovered), *of_hardware], facts
 
 
 def main():
@@ -452,7 +457,7 @@ def main():
         module,
         "the cluster's nodes do not meet the GPU requirement",
         lambda cluster: examine(cluster, module.params, wanted),
-        gpu_labels.requirement_errors(wanted) + gpu_labels.hardware_errors(module.params["expected_hardware"]),
+        gpu_requirement.requirement_errors(wanted) + gpu_findings.hardware_errors(module.params["expected_hardware"]),
     )
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_findings, gpu_labels
 
 from lab.standins.gpu_operator.hardware import Hardware, feature_labels
 from lab.standins.riva.batcher import NS_PER_MS, BatcherConfig
@@ -23,13 +23,13 @@ def answer(name):
 @pytest.mark.parametrize("machine", ["h100", "h200-x2"])
 def test_the_labels_of_the_live_node_are_those_of_its_hardware(machine):
     node = gpu_labels.project_node(answer(f"{machine}-node"))
-    (found,) = gpu_labels.hardware_findings([node], {node.name: answer(f"{machine}-expected")})
+    (found,) = gpu_findings.hardware_findings([node], {node.name: answer(f"{machine}-expected")})
     assert (found.status, found.message) == ("ok", "its 25 labels are those of its hardware")
 
 
 def test_a_card_that_was_swapped_is_seen():
     node = gpu_labels.project_node(answer("h200-x2-node"))
-    (found,) = gpu_labels.hardware_findings([node], {node.name: answer("h100-expected")})
+    (found,) = gpu_findings.hardware_findings([node], {node.name: answer("h100-expected")})
     assert found.status == "failed"
     assert "NVIDIA-H100-80GB-HBM3" in found.message
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_findings, gpu_labels, gpu_pains, gpu_requirement
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_hardware as rules
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, gpu_pains
 from ansible_collections.speechops.riva.plugins.modules import gpu_hardware_info
 
 from tests.unit.plugins.gpu_cases import CARDS, gpu
@@ -407,7 +407,7 @@ def test_a_real_node_is_as_its_hardware_wants_it():
     found = real()
     told = rules.predict(found["gpus"], found["driver"], found["cuda"], None)
     node = gpu_labels.project_node(json.loads((FIXTURES / "h100-node.json").read_text()))
-    wanted = gpu_labels.Requirement(
+    wanted = gpu_requirement.Requirement(
         min_gpus=1,
         products=("NVIDIA-H100*",),
         families=("hopper",),
@@ -418,7 +418,7 @@ def test_a_real_node_is_as_its_hardware_wants_it():
         sharing="none",
         mig="capable",
     )
-    findings = gpu_labels.findings_of(gpu_labels.judge_all([node], wanted), wanted)
-    findings += gpu_labels.hardware_findings([node], {"lab-1": told})
+    findings = gpu_findings.findings_of(gpu_requirement.judge_all([node], wanted), wanted)
+    findings += gpu_findings.hardware_findings([node], {"lab-1": told})
     assert {finding.check for finding in findings} == {"gpu_nodes", "gpus", "gpu_labels"}
     assert [finding for finding in findings if finding.status != "ok"] == []

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels as rules
+from ansible_collections.speechops.riva.plugins.module_utils import gpu_findings, gpu_labels, gpu_requirement
 
 NFD_GPU = {"feature.node.kubernetes.io/pci-10de.present": "true"}
 NFD_ONLY = {"feature.node.kubernetes.io/kernel-version.full": "6.1"}
@@ -59,11 +59,11 @@ MIG_MIXED = labels("NVIDIA-A100-SXM4-40GB", 1, 0, 39538, 8, 0, mig__strategy="mi
 def node(node_labels=T4, gpus=2, ready="True", name="n", taints=(), unschedulable=False, resource=None, **more):
     resources = {resource or "nvidia.com/gpu": str(gpus)} if gpus is not None else {}
     resources |= {f"nvidia.com/{key}": value for key, value in more.items()}
-    return rules.Node(name, node_labels, tuple(taints), unschedulable, ready, resources, resources)
+    return gpu_labels.Node(name, node_labels, tuple(taints), unschedulable, ready, resources, resources)
 
 
 def wanted(**options):
-    return rules.Requirement(**options)
+    return gpu_requirement.Requirement(**options)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def wanted(**options):
     ],
 )
 def test_read_labels(node_labels, expected):
-    gpus = rules.read_labels(node_labels)
+    gpus = gpu_labels.read_labels(node_labels)
     assert {key: getattr(gpus, key) for key in expected} == expected
 
 
@@ -102,7 +102,7 @@ def test_read_labels(node_labels, expected):
     ],
 )  # fmt: skip
 def test_family_of(major, minor, family):
-    assert rules.family_of(major, minor) == family
+    assert gpu_labels.family_of(major, minor) == family
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_family_of(major, minor, family):
     ],
 )
 def test_why_a_node_does_not_meet_it(tested, text):
-    reasons = rules.reasons_against(tested, wanted(min_gpus_per_node=2))
+    reasons = gpu_requirement.reasons_against(tested, wanted(min_gpus_per_node=2))
     assert text in "; ".join(reasons)
 
 
 def test_capacity_without_allocatable_is_told_from_a_missing_plugin():
-    tested = rules.Node("n", T4, (), False, "True", {"nvidia.com/gpu": "0"}, {"nvidia.com/gpu": "2"})
-    assert "0 allocatable" in rules.reasons_against(tested, wanted())[0]
+    tested = gpu_labels.Node("n", T4, (), False, "True", {"nvidia.com/gpu": "0"}, {"nvidia.com/gpu": "2"})
+    assert "0 allocatable" in gpu_requirement.reasons_against(tested, wanted())[0]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_capacity_without_allocatable_is_told_from_a_missing_plugin():
 )
 def test_a_requirement_against_labels(node_labels, options, reason):
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    reasons = rules.reasons_against(node(node_labels), wanted(**options))
+    reasons = gpu_requirement.reasons_against(node(node_labels), wanted(**options))
     if reason is None:
         assert reasons == []
     else:
@@ -202,11 +202,11 @@ def test_a_requirement_against_labels(node_labels, options, reason):
     ],
 )
 def test_tolerated(tolerations, expected):
-    assert rules.tolerated({"key": "gpu", "value": "yes", "effect": "NoSchedule"}, tolerations) is expected
+    assert gpu_labels.tolerated({"key": "gpu", "value": "yes", "effect": "NoSchedule"}, tolerations) is expected
 
 
 def test_a_soft_taint_is_no_reason():
-    assert rules.reasons_against(node(taints=[{"key": "x", "effect": "PreferNoSchedule"}]), wanted()) == []
+    assert gpu_requirement.reasons_against(node(taints=[{"key": "x", "effect": "PreferNoSchedule"}]), wanted()) == []
 
 
 def container(**gpus):
@@ -233,7 +233,7 @@ def container(**gpus):
     ],
 )
 def test_used_by(spec, phase, expected):
-    assert rules.used_by({"spec": spec, "status": {"phase": phase}}, "nvidia.com/gpu") == expected
+    assert gpu_labels.used_by({"spec": spec, "status": {"phase": phase}}, "nvidia.com/gpu") == expected
 
 
 def test_own_pods_count_as_free():
@@ -242,10 +242,10 @@ def test_own_pods_count_as_free():
         "spec": {"nodeName": "n", "containers": [container(limits="1")]},
         "status": {"phase": "Running"},
     }
-    assert rules.project_pod(pod, "nvidia.com/gpu") == ("n", 1)
-    assert rules.project_pod(pod, "nvidia.com/gpu", [{"namespace": "riva", "labels": {"app": "asr"}}]) is None
-    assert rules.project_pod(pod, "nvidia.com/gpu", [{"namespace": "other", "labels": {"app": "asr"}}]) == ("n", 1)
-    assert rules.project_pod(pod, "nvidia.com/gpu", [{"namespace": None, "labels": {"app": "tts"}}]) == ("n", 1)
+    assert gpu_labels.project_pod(pod, "nvidia.com/gpu") == ("n", 1)
+    assert gpu_labels.project_pod(pod, "nvidia.com/gpu", [{"namespace": "riva", "labels": {"app": "asr"}}]) is None
+    assert gpu_labels.project_pod(pod, "nvidia.com/gpu", [{"namespace": "other", "labels": {"app": "asr"}}]) == ("n", 1)
+    assert gpu_labels.project_pod(pod, "nvidia.com/gpu", [{"namespace": None, "labels": {"app": "tts"}}]) == ("n", 1)
 
 
 def statuses(findings):
@@ -254,16 +254,20 @@ def statuses(findings):
 
 def test_a_pods_gpus_have_to_be_on_one_node():
     need = wanted(min_fitting_pods=2, gpus_per_pod=2)
-    verdicts = [rules.judge(node(name=f"n{i}"), need, {"n1": 1}) for i in range(3)]
-    assert rules.fitting_pods(verdicts, 2) == 2
-    assert statuses(rules.findings_of(verdicts, need)) == [("gpu_nodes", "ok"), ("fitting_pods", "ok")]
+    verdicts = [gpu_requirement.judge(node(name=f"n{i}"), need, {"n1": 1}) for i in range(3)]
+    assert gpu_requirement.fitting_pods(verdicts, 2) == 2
+    assert statuses(gpu_findings.findings_of(verdicts, need)) == [("gpu_nodes", "ok"), ("fitting_pods", "ok")]
 
 
 def test_nodes_that_are_missing_make_the_bad_ones_a_fault_and_else_a_warning():
     nodes = [node(name="good"), node(T4, None, name="bad"), node({}, None, name="control-plane")]
-    findings = rules.findings_of([rules.judge(entry, wanted(min_nodes=1)) for entry in nodes], wanted(min_nodes=1))
+    findings = gpu_findings.findings_of(
+        [gpu_requirement.judge(entry, wanted(min_nodes=1)) for entry in nodes], wanted(min_nodes=1)
+    )
     assert statuses(findings) == [("gpu_nodes", "ok"), ("gpu_node", "warning")]
-    findings = rules.findings_of([rules.judge(entry, wanted(min_nodes=2)) for entry in nodes], wanted(min_nodes=2))
+    findings = gpu_findings.findings_of(
+        [gpu_requirement.judge(entry, wanted(min_nodes=2)) for entry in nodes], wanted(min_nodes=2)
+    )
     assert statuses(findings) == [("gpu_nodes", "failed"), ("gpu_node", "failed")]
     assert findings[1].subject == "bad"
     assert all(finding.remedy for finding in findings)
@@ -283,24 +287,24 @@ def test_nodes_that_are_missing_make_the_bad_ones_a_fault_and_else_a_warning():
 )
 def test_labels_that_disagree_with_what_is_offered(tested, resource, status):
     need = wanted(resource=resource)
-    findings = rules.findings_of([rules.judge(tested, need)], need)
+    findings = gpu_findings.findings_of([gpu_requirement.judge(tested, need)], need)
     assert findings[0].status == "ok"
     assert [finding.status for finding in findings[1:]] == ([status] if status else [])
 
 
 def test_no_gpu_anywhere_says_what_to_install():
     nodes = [node({}, None, name=f"n{i}") for i in range(3)]
-    (finding,) = rules.findings_of([rules.judge(entry, wanted()) for entry in nodes], wanted())
+    (finding,) = gpu_findings.findings_of([gpu_requirement.judge(entry, wanted()) for entry in nodes], wanted())
     assert "no node shows a GPU" in finding.message
     assert "GPU Operator" in finding.remedy
-    (finding,) = rules.findings_of([], wanted())
+    (finding,) = gpu_findings.findings_of([], wanted())
     assert "node_selector" in finding.message
 
 
 def test_findings_are_capped_with_a_count():
-    verdicts = [rules.judge(node(T4, None, name=f"n{i}"), wanted()) for i in range(200)]
-    findings = rules.findings_of(verdicts, wanted())
-    assert len(findings) == 1 + rules.MOST_NODE_FINDINGS + 1
+    verdicts = [gpu_requirement.judge(node(T4, None, name=f"n{i}"), wanted()) for i in range(200)]
+    findings = gpu_findings.findings_of(verdicts, wanted())
+    assert len(findings) == 1 + gpu_findings.MOST_NODE_FINDINGS + 1
     assert "150 more" in findings[-1].message
 
 
@@ -316,7 +320,7 @@ def test_findings_are_capped_with_a_count():
     ],
 )
 def test_hostile_nodes_never_meet_it_and_never_break_it(item):
-    verdict = rules.judge(rules.project_node(item), wanted())
+    verdict = gpu_requirement.judge(gpu_labels.project_node(item), wanted())
     assert not verdict.matches
     assert verdict.to_dict()["gpus"] == 0
 
@@ -334,8 +338,8 @@ def test_hostile_nodes_never_meet_it_and_never_break_it(item):
     ],
 )
 def test_a_wrong_requirement_is_named(options, text):
-    assert text in rules.requirement_errors(wanted(**options))[0]
-    assert rules.requirement_errors(wanted()) == []
+    assert text in gpu_requirement.requirement_errors(wanted(**options))[0]
+    assert gpu_requirement.requirement_errors(wanted()) == []
 
 
 TRUTH = {"labels": {key: value for key, value in T4.items() if not key.endswith("gpu.present")}, "either": {}}
@@ -357,18 +361,18 @@ TRUTH = {"labels": {key: value for key, value in T4.items() if not key.endswith(
     ],
 )
 def test_labels_are_held_against_the_hardware(node_labels, status, words):
-    (found,) = rules.hardware_findings([node(node_labels)], {"n": TRUTH})
+    (found,) = gpu_findings.hardware_findings([node(node_labels)], {"n": TRUTH})
     assert (found.check, found.subject, found.status) == ("gpu_labels", "n", status)
     assert words in found.message
     assert bool(found.remedy) == (status != "ok")
 
 
 def test_hardware_of_a_node_that_is_not_in_the_cluster():
-    (found,) = rules.hardware_findings([node()], {"other": TRUTH})
+    (found,) = gpu_findings.hardware_findings([node()], {"other": TRUTH})
     assert (found.status, "no node of this name" in found.message) == ("failed", True)
 
 
 @pytest.mark.parametrize("wanted", [None, "x", [], {}, {"labels": "x"}])
 def test_expected_hardware_has_to_be_of_its_form(wanted):
-    assert "expected_hardware.n" in rules.hardware_errors({"n": wanted})[0]
-    assert rules.hardware_errors({"n": TRUTH}) == []
+    assert "expected_hardware.n" in gpu_findings.hardware_errors({"n": wanted})[0]
+    assert gpu_findings.hardware_errors({"n": TRUTH}) == []

@@ -1,7 +1,12 @@
 """ResourceSlices of NVIDIA's DRA driver: which devices count, and what they say in the labels' words."""
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, gpu_slices
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    gpu_findings,
+    gpu_labels,
+    gpu_requirement,
+    gpu_slices,
+)
 
 A100 = {
     "type": "gpu",
@@ -114,11 +119,11 @@ def node(name, **labels):
 
 
 def judge(slices, claims=None, **wanted):
-    requirement = gpu_labels.Requirement(resource="gpu.nvidia.com", **wanted)
-    assert gpu_labels.requirement_errors(requirement) == []
+    requirement = gpu_requirement.Requirement(resource="gpu.nvidia.com", **wanted)
+    assert gpu_requirement.requirement_errors(requirement) == []
     nodes = gpu_slices.with_slices([node("gpu-1", **{"gpu.count": "8"}), node("gpu-2")], slices, "gpu.nvidia.com")
     held = gpu_slices.held_by_node(map(gpu_slices.project_claim, claims), slices) if claims is not None else None
-    verdicts = gpu_labels.judge_all(nodes, requirement, held)
+    verdicts = gpu_requirement.judge_all(nodes, requirement, held)
     return {verdict.node.name: verdict for verdict in verdicts}
 
 
@@ -128,7 +133,7 @@ def test_a_node_is_judged_by_its_slices_alone():
     assert verdicts["gpu-1"].gpus == 1
     assert not verdicts["gpu-2"].matches
     assert "in a ResourceSlice" in verdicts["gpu-2"].reasons[0]
-    assert "kubectl get resourceslices" in gpu_labels.node_remedy(verdicts["gpu-2"])
+    assert "kubectl get resourceslices" in gpu_findings.node_remedy(verdicts["gpu-2"])
 
 
 def test_a_gpu_that_is_too_old_is_told():

@@ -14,7 +14,9 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     chain_links,
     custom_metrics,
     findings,
+    gpu_findings,
     gpu_labels,
+    gpu_requirement,
     metric_chain,
     scaling_rules,
     scraping,
@@ -122,7 +124,7 @@ NODE = {
     },
 }
 TOLERATION = {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}
-WANTED = gpu_labels.Requirement(
+WANTED = gpu_requirement.Requirement(
     min_gpus=1,
     min_free_gpus=1,
     min_fitting_pods=1,
@@ -149,11 +151,11 @@ def digits(value):
 @given(spoilt(NODE))
 def test_a_node_meets_nothing_that_it_does_not_say(item):
     node = gpu_labels.project_node(item)
-    verdict = gpu_labels.judge(node, WANTED, {"n": 0})
-    found = gpu_labels.findings_of([verdict], WANTED, discovered=[])
+    verdict = gpu_requirement.judge(node, WANTED, {"n": 0})
+    found = gpu_findings.findings_of([verdict], WANTED, discovered=[])
     text_of(found)
     json.dumps(verdict.to_dict())
-    assert gpu_labels.judge(gpu_labels.project_node(item, {}), WANTED, {"n": 0}) == verdict
+    assert gpu_requirement.judge(gpu_labels.project_node(item, {}), WANTED, {"n": 0}) == verdict
     if not verdict.matches:
         assert verdict.reasons
         assert findings.worst(found) == "failed"
@@ -184,8 +186,8 @@ def test_a_node_meets_nothing_that_it_does_not_say(item):
 def test_nodes_that_share_their_parts_are_judged_as_if_they_did_not(items):
     known = {}
     shared = [gpu_labels.project_node(item, known) for item in items]
-    alone = [gpu_labels.judge(gpu_labels.project_node(item), WANTED, {}) for item in items]
-    assert gpu_labels.judge_all(shared, WANTED, {}) == alone
+    alone = [gpu_requirement.judge(gpu_labels.project_node(item), WANTED, {}) for item in items]
+    assert gpu_requirement.judge_all(shared, WANTED, {}) == alone
 
 
 CONTAINER = {
