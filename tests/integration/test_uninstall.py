@@ -21,6 +21,12 @@ spec: {selector: {matchLabels: {app: billing}}, endpoints: [{port: metrics}]}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: somebodys, namespace: traefik}
+---
+# In place of the models' store, which the lab's services have in memory.
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: models, namespace: riva, labels: {app.kubernetes.io/instance: riva-asr}}
+spec: {storageClassName: "", accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 """
 ALL = ("-e", "uninstall_crds=true", "-e", "uninstall_data=true", "-e", "uninstall_namespaces=true")
 
@@ -55,6 +61,16 @@ def test_check_mode_removes_nothing_and_names_the_releases(shared):
     assert len(changes(output)) == 5
     after = names(shared, "namespaces"), names(shared, "crds"), shared.kubectl("get", "deployments", "-A", "-o", "name")
     assert after == before
+
+
+def test_kinds_and_data_stay_where_nobody_asks_for_them(shared):
+    kinds = names(shared, "crds")
+    output = shared.play("playbooks/uninstall.yml").stdout
+    assert shared.kubectl("get", "deployments,daemonsets,statefulsets", "-n", "riva", "-o", "name").split() == []
+    assert names(shared, "crds") == kinds
+    told = " ".join(output[output.index("What stays is told") :].split())
+    assert re.search(r"PersistentVolumeClaim\s+riva/models", told)
+    assert re.search(r"CustomResourceDefinition\s+prometheuses\.monitoring\.coreos\.com", told)
 
 
 def test_all_that_is_ours_goes_and_nothing_else(shared):

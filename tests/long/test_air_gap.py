@@ -160,6 +160,14 @@ def bare_nodes(lab, registry):
         assert set(images_on(of_lab, node).values()) == kept
     yield of_lab
     shutil.rmtree(of_lab.registries)
+    lab.up()
+    for node in of_lab.nodes:
+        # A kubelet remembers the names that it pulled an image by, and takes the same bytes by no other.
+        shutil.rmtree(of_lab.node_folder(node) / "lib-kubelet" / "image_manager")
+        enter = ["nsenter", f"--target={processes.node_process(of_lab, node.name)}", "--mount", "--pid"]
+        run(*enter, "pkill", "-x", "kubelet")
+    # With the images' own names, for whoever comes next on this lab.
+    lab.play("site.yml")
 
 
 def containerd(lab: Lab, node, *words: str) -> str:
