@@ -6,12 +6,13 @@ docs/reliability.md has the whole list, with the test of each.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tests.integration.frail import Frail
-from tests.integration.running_lab import eventually
-from tests.integration.test_site import changes
+from tests.integration.running_lab import PLAYBOOK, eventually, run
+from tests.integration.test_site import INVENTORY, changes, extra
 from tests.integration.test_verify_broken_chain import other_rules, server
 from tests.integration.validators import causes, until, validate
 
@@ -109,3 +110,52 @@ def test_old_crds_are_those_of_the_chart_again(installed):
     assert "The CRDs are those of the chart of release kube-prometheus-stack" in told[0]
     fields = installed.get("crd", MONITORS)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert "scrapeClass" in fields["properties"]
+
+
+QUOTA = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "no-more", "namespace": "riva"},
+    "spec": {"hard": {"pods": "1"}},
+}
+ENDS = ["/bin/sh", "-c", "echo there is no model of that name; exit 3"]
+# What a service is given, what is in its way, and the words that tell: of a log, of an event, of the remedy.
+WAITS = {
+    "a container that ends": ({"command": ENDS}, [], ["there is no model of that name", "CrashLoopBackOff", "logs"]),
+    "a probe that fails": (
+        {"command": ["sleep", "3600"]},
+        [],
+        ["probe failed", "Correct what the container needs"],
+    ),
+    "pods that a quota forbids": ({}, [QUOTA], ["exceeded quota: no-more", "Correct what the event names"]),
+}
+
+
+@pytest.mark.parametrize(("values", "in_the_way", "words"), WAITS.values(), ids=WAITS.keys())
+def test_a_wait_that_runs_out_tells_why(installed, tmp_path, values, in_the_way, words):
+    """The object with its last state, its pod with the node, the last words of its log or of the events, the remedy."""
+    service = {**INVENTORY["riva_services"][0], "name": "waits", "max_replicas": 1, "values": values}
+    for item in in_the_way:
+        (tmp_path / "item.json").write_text(json.dumps(item))
+        installed.kubectl("apply", "-f", tmp_path / "item.json")
+    try:
+        done = installed.play(
+            "site.yml",
+            "--tags",
+            "riva",
+            *extra(riva_services=[service], riva_timeout=60, riva_model_load_seconds=30),
+            check=False,
+        )
+    finally:
+        for item in in_the_way:
+            installed.kubectl("delete", item["kind"], item["metadata"]["name"], "-n", "riva")
+        helm = [PLAYBOOK.parent / "helm", f"--kubeconfig={installed.kubeconfig}"]
+        run(*helm, "uninstall", "waits", "--namespace=riva", "--wait", check=False)
+    assert done.returncode != 0
+    told = " ".join(done.stdout.split())
+    print(told[-2500:])
+    for word in ("Deployment riva/waits", "0 of 1", *words):
+        assert word in told, done.stdout[-4000:]
+    if not in_the_way:
+        assert re.search(r"pod waits-\S+", told)
+        assert f"{installed.name}-gpu-" in told
