@@ -123,7 +123,7 @@ ENDS = ["/bin/sh", "-c", "echo there is no model of that name; exit 3"]
 WAITS = {
     "a container that ends": ({"command": ENDS}, [], ["there is no model of that name", "CrashLoopBackOff", "logs"]),
     "a probe that fails": (
-        {"command": ["sleep", "3600"]},
+        {"command": ["/bin/sh", "-c", "exec sleep 3600"]},
         [],
         ["probe failed", "Correct what the container needs"],
     ),

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY, open_kind
-from tests.integration.test_site import INVENTORY, extra
+from lab import extras
+from lab.settings import Lab
+from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY, eventually
+from tests.integration.test_site import INVENTORY, extra, recap
 
 MODELS = ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]
 # In place of NVIDIA's downloader, which the lab does not have: it tells which key it was given by its fingerprint.
@@ -266,46 +268,152 @@ def test_secrets_that_are_there_are_used_and_left_alone(lab, vault):
     assert key_in_the_cluster(lab, "modelpullsecret", "apikey") == before
 
 
-# Of External Secrets only its kind, which is all that is looked at; its operator's work is done by the test.
-KIND = open_kind("external-secrets.io", "v1", "ExternalSecret", "externalsecrets", scope="Namespaced")
-EXTERNAL = {
-    "apiVersion": "external-secrets.io/v1",
-    "kind": "ExternalSecret",
-    "metadata": {"name": "speech", "namespace": "riva"},
-    "spec": {"target": {"name": "from-elsewhere"}},
-}
+def apply(lab, *items: dict) -> None:
+    """By a pipe: no file is left that the search would find."""
+    kubectl = [Lab().binaries / "kubectl", f"--kubeconfig={lab.kubeconfig}", "apply", "-f", "-"]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    done = subprocess.run(kubectl, input=text, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
-def apply(lab, folder: Path, *items: dict) -> None:
-    file = folder / "items.json"
-    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    lab.kubectl("apply", "-f", file)
+def holds(lab, name: str, key: str, marker: str) -> bool:
+    """Whether there is such a Secret, and the marker in it."""
+    found = [item for item in lab.get("secrets", "-n", "riva")["items"] if item["metadata"]["name"] == name]
+    return bool(found) and marker in base64.b64decode(found[0]["data"][key]).decode()
 
 
-def test_a_secret_that_external_secrets_is_to_make_is_told_and_then_used(lab, vault, tmp_path):
-    fourth = f"nvapi-marker-{secrets.token_hex(16)}"
+SAFE = "company-safe"
+
+
+def in_the_safe(key: str) -> list[dict]:
+    """What the company keeps elsewhere: a key, from which two Secrets are to be made."""
+    item = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ngc", "namespace": SAFE}}
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SAFE}}, {**item, "stringData": {"key": key}}]
+
+
+def external(name: str, key: str, kind: str, text: str) -> dict:
+    template = {"type": kind, "data": {key: text}}
+    return {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": {"name": f"the-{name}", "namespace": "riva"},
+        "spec": {
+            "refreshInterval": "5s",
+            "secretStoreRef": {"name": "safe"},
+            "target": {"name": name, "template": template},
+            "data": [{"secretKey": "key", "remoteRef": {"key": "ngc", "property": "key"}}],
+        },
+    }
+
+
+LOGIN = '{"auths": {"a.example": {"auth": "{{ .key }}"}}}'
+EXTERNAL = [
+    external("modelpullsecret", "apikey", "Opaque", "{{ .key }}"),
+    external("from-elsewhere", ".dockerconfigjson", "kubernetes.io/dockerconfigjson", LOGIN),
+]
+
+
+def store(lab) -> list[dict]:
+    """The way to the safe: another namespace, with the token of an account that may read there."""
+    account = {"name": "reader", "namespace": "riva"}
+    provider = {
+        "remoteNamespace": SAFE,
+        "server": {
+            "url": Lab(lab.name, lab.network).api_url,
+            "caProvider": {"type": "ConfigMap", "name": "kube-root-ca.crt", "key": "ca.crt"},
+        },
+        "auth": {"serviceAccount": {"name": "reader"}},
+    }
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "reader", "namespace": SAFE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{"kind": "ServiceAccount", **account}],
+        },
+        {
+            "apiVersion": "external-secrets.io/v1",
+            "kind": "SecretStore",
+            "metadata": {"name": "safe", "namespace": "riva"},
+            "spec": {"provider": {"kubernetes": provider}},
+        },
+    ]
+
+
+@pytest.fixture
+def external_secrets(lab, tmp_path):
+    """Starts the operator when it is called; its kinds are there from the beginning."""
+    program, kinds = extras.external_secrets(Lab())
+    lab.kubectl("apply", "--server-side", "-f", kinds)
+    lab.kubectl("wait", "--for=condition=Established", "-f", kinds, "--timeout=60s", timeout=90)
+    running = []
+
+    def start():
+        words = [program, "--metrics-addr=127.0.0.1:0", "--live-addr=127.0.0.1:0", "--enable-leader-election=false"]
+        environment = {**os.environ, "KUBECONFIG": lab.kubeconfig}
+        with open(tmp_path / "external-secrets.log", "w") as log:
+            running.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log))
+
+    yield start
+    # The operator lets go of its objects while it runs.
+    lab.kubectl("delete", "externalsecrets,secretstores", "--all", "-n", "riva", "--timeout=60s", timeout=90)
+    for process in running:
+        process.terminate()
+        process.wait()
+    lab.kubectl("delete", "-f", kinds, "--wait=false")
+    lab.kubectl("delete", "namespace", SAFE, "--ignore-not-found", timeout=90)
+    lab.kubectl("delete", "serviceaccount", "reader", "-n", "riva", "--ignore-not-found")
+
+
+def test_secrets_of_external_secrets_are_awaited_used_and_rotated(lab, vault, tmp_path, external_secrets):
+    """The operator's own program, with another namespace as the place where the company keeps its keys."""
+    fourth, fifth = (f"nvapi-marker-{secrets.token_hex(16)}" for _ in range(2))
     words = [*extra(riva_services=[SERVICE], riva_image_pull_secrets=["imagepullsecret", "from-elsewhere"])]
     words += ["--tags", "riva"]
-    apply(lab, tmp_path, KIND)
-    lab.kubectl("wait", "--for=condition=Established", f"crd/{KIND['metadata']['name']}", "--timeout=30s")
-    apply(lab, tmp_path, EXTERNAL)
+    lab.kubectl("delete", "secret", "modelpullsecret", "-n", "riva", "--ignore-not-found")
+    apply(lab, *in_the_safe(fourth), *store(lab), *EXTERNAL)
+
+    # Nobody has made them yet: told, and not in the way.
+    told = " ".join(lab.play("site.yml", "--check", *words).stdout.split())
+    for name in ("modelpullsecret", "from-elsewhere"):
+        assert f"ExternalSecret the-{name} is to make it" in told
+
+    external_secrets()
+    eventually(lambda: holds(lab, "modelpullsecret", "apikey", fourth), timeout=90)
+    output, _watch = play(lab, vault, [fourth], *words)
+    assert "is to make it" not in output
+    pod = lab.get("deployment", "riva-asr", "-n", "riva")["spec"]["template"]["spec"]
+    assert {"name": "from-elsewhere"} in pod["imagePullSecrets"]
+
+    # The company changes its key. The operator's work alone reaches the next pod; another run finds nothing to do.
+    load = [PLAYBOOK, "-e", f"lab_name={lab.name}", "playbooks/load_test.yml"]
+    profile = [{"streams": 6, "duration": 100, "ramp": 5}]
+    load += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path), load_test_audio=AUDIO)
+    streams = subprocess.Popen(
+        [str(word) for word in load], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
-        output, _watch = play(lab, vault, [fourth], *words)
-        assert "ExternalSecret speech is to make it" in " ".join(output.split())
-        login = base64.b64encode(json.dumps({"auths": {"a.example": {"auth": fourth}}}).encode()).decode()
-        made = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson"}
-        made |= {"metadata": {"name": "from-elsewhere", "namespace": "riva"}, "data": {".dockerconfigjson": login}}
-        apply(lab, tmp_path, made)
-        (tmp_path / "items.json").unlink()
-        output, _watch = play(lab, vault, [fourth], *words)
-        assert "is to make it" not in output
-        pod = lab.get("deployment", "riva-asr", "-n", "riva")["spec"]["template"]["spec"]
-        assert {"name": "from-elsewhere"} in pod["imagePullSecrets"]
-        places = [place for place in in_the_cluster(lab) if place[0] != "Secret riva/from-elsewhere"]
-        assert leaks(places, [fourth]) == []
+        apply(lab, *in_the_safe(fifth))
+        eventually(lambda: holds(lab, "modelpullsecret", "apikey", fifth), timeout=60)
+        eventually(lambda: holds(lab, "from-elsewhere", ".dockerconfigjson", fifth), timeout=60)
+        output, _watch = play(lab, vault, [fourth, fifth], *words)
+        assert recap(output)["changed"] == 0
+        printed, _ = streams.communicate(timeout=400)
     finally:
-        lab.kubectl("delete", "secret", "from-elsewhere", "-n", "riva", "--ignore-not-found")
-        lab.kubectl("delete", "crd", KIND["metadata"]["name"])
+        streams.kill()
+    assert streams.returncode == 0, printed
+    counted = json.loads((tmp_path / "summary.json").read_text())["streams"]
+    assert (counted["failed"], counted["finished"]) == (0, counted["opened"])
+    assert counted["opened"] > 0
+    print(f"a key changed by External Secrets under load: {counted['finished']} streams, 0 failed")
+    lab.kubectl("delete", "pods", "-n", "riva", "-l", "app.kubernetes.io/instance=riva-asr", timeout=200)
+    lab.kubectl("rollout", "status", "deployment/riva-asr", "-n", "riva", "--timeout=180s", timeout=200)
+    said = lab.kubectl("logs", "-n", "riva", "deployment/riva-asr", "-c", "riva-model-init")
+    assert hashlib.sha256(fifth.encode()).hexdigest() in said
+    theirs = ("Secret riva/from-elsewhere", f"Secret {SAFE}/ngc")
+    assert leaks([place for place in in_the_cluster(lab) if place[0] not in theirs], [fourth, fifth]) == []
 
 
 def test_private_keys_of_certificates_are_nowhere_but_in_their_secrets(lab, vault, tmp_path):
