@@ -22,6 +22,7 @@ THOROUGH = {
     "plugins/test_hostile_objects.py",
     "roles/test_input_rules.py",
     # Many processes of Ansible, of Python or of a browser.
+    "docs/test_execution_environment.py",
     "load/test_report_in_browser.py",
     "plugins/test_light_kubernetes.py",
     "plugins/test_show_findings.py",

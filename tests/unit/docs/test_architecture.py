@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[3]
 OURS = "ansible_collections.speechops.riva.plugins"
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
 RULES = sorted((ROOT / "plugins" / "module_utils").glob("*.py"))
-OTHER_PLUGINS = sorted(path for kind in ("action", "filter") for path in (ROOT / "plugins" / kind).glob("*.py"))
+OTHER_PLUGINS = sorted(
+    path for kind in ("action", "filter", "plugin_utils") for path in (ROOT / "plugins" / kind).glob("*.py")
+)
 PLACES_OF_TASKS = ("site.yml", "playbooks/*.yml", *(f"roles/*/{part}/*.yml" for part in ("tasks", "defaults", "vars")))
 TASKS = sorted(path for pattern in PLACES_OF_TASKS for path in ROOT.glob(pattern))
 
