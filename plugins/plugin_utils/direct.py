@@ -12,6 +12,7 @@ module does.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -98,6 +99,9 @@ def in_child(name, arguments):
 def _answer(name, arguments, writer, errors):
     """The child: runs the module, whose answer goes to `writer`; never returns."""
     code = 1
+    # What the module leaves for its end is done below: the Kubernetes client takes away its files, with a private key
+    # among them. What ansible-playbook leaves for its own end is not done here.
+    atexit._clear()
     try:
         os.dup2(writer, 1)
         os.dup2(errors, 2)
@@ -113,6 +117,7 @@ def _answer(name, arguments, writer, errors):
         traceback.print_exc()
     finally:
         try:
+            atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
         finally:

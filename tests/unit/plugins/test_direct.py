@@ -1,6 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Modules that run in ansible-playbook's own Python: they answer as modules do, and only where that is the same."""
 
+import atexit
 import json
 import os
 import re
@@ -79,6 +80,26 @@ def test_a_module_that_dies_is_told(monkeypatch, end, words):
     answer = direct.in_child(MODULE, {})
     assert answer["failed"]
     assert words in answer["msg"]
+
+
+def test_the_end_of_a_module_is_that_of_a_program(monkeypatch, tmp_path):
+    """The Kubernetes client takes its files with a private key away then; Ansible's own stay until its end."""
+    ours, modules = tmp_path / "ansible", tmp_path / "module"
+
+    def leaves_a_file():
+        modules.write_text("a private key")
+        atexit.register(modules.unlink)
+        print("{}")
+
+    ours.write_text("of the play")
+    atexit.register(ours.unlink)
+    try:
+        monkeypatch.setattr(direct.importlib, "import_module", lambda _name: SimpleNamespace(main=leaves_a_file))
+        assert direct.in_child(MODULE, {}) == {}
+        assert not modules.exists()
+        assert ours.exists()
+    finally:
+        atexit.unregister(ours.unlink)
 
 
 def test_nothing_of_a_module_stays(monkeypatch):
