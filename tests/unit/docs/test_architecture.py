@@ -17,7 +17,12 @@ RULES = sorted((ROOT / "plugins" / "module_utils").glob("*.py"))
 OTHER_PLUGINS = sorted(
     path for kind in ("action", "filter", "plugin_utils") for path in (ROOT / "plugins" / kind).glob("*.py")
 )
-PLACES_OF_TASKS = ("site.yml", "playbooks/*.yml", *(f"roles/*/{part}/*.yml" for part in ("tasks", "defaults", "vars")))
+PLACES_OF_TASKS = (
+    "site.yml",
+    "playbooks/*.yml",
+    "playbooks/tasks/*.yml",
+    *(f"roles/*/{part}/*.yml" for part in ("tasks", "defaults", "vars")),
+)
 TASKS = sorted(path for pattern in PLACES_OF_TASKS for path in ROOT.glob(pattern))
 
 # Files of module_utils that reach out of the process, and what for. All others are rules: data in, answers out.

@@ -64,6 +64,14 @@ def test_nothing_of_the_workshop_is_in_it(built):
     assert not [name for name in names if name.startswith(("inventories/lab", "changelogs/fragments"))]
 
 
+def test_the_inventory_that_people_fill_in_is_neither_built_nor_committed():
+    """It has their vault."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (filled_in,) = set(re.findall(r"cp -r inventories/onprem (inventories/\w+)", readme))
+    assert filled_in in GALAXY["build_ignore"]
+    assert f"{filled_in}/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_all_that_git_has_of_the_product_is_in_it(built):
     """What git does not know would be missing on a fresh clone; what build_ignore hits by accident, here."""
     _archive, names, _tar = built
