@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.bundle import use_tools
 from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab, traces
 
@@ -63,6 +64,8 @@ def lab():
 
     USE_LAB names one that is up already, and stays as it is; not all tests are meant for such a one.
     """
+    # Tests call ip and iptables too, which a machine with a bundle may have from there alone.
+    use_tools()
     if name := os.environ.get("USE_LAB"):
         yield RunningLab(name, json.loads(Path(f"/var/lib/speechops-lab/{name}/lab.json").read_text())["network"])
         return
