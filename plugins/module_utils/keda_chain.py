@@ -19,7 +19,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     scaling_rules,
     scraping,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import ClusterError, DoorShut, Unauthorized
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, DoorShut, Unauthorized
 from ansible_collections.speechops.riva.plugins.module_utils.findings import FAILED, OK, WARNING, Finding
 from ansible_collections.speechops.riva.plugins.module_utils.metric_chain import Chain, Demand
 from ansible_collections.speechops.riva.plugins.module_utils.objects import mapping, sequence

@@ -24,8 +24,8 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     scraping,
 )
 from ansible_collections.speechops.riva.plugins.module_utils import chain_links as links
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    Cluster,
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Cluster
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import (
     ClusterError,
     DoorShut,
     Forbidden,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.speechops.riva.plugins.module_utils import drift, releases, workloads
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 
 try:

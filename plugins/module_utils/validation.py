@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
-    ClusterError,
     Deadline,
     auth_argument_spec,
     connect,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
     FAILED,
     Finding,

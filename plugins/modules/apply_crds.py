@@ -80,12 +80,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import release_looks
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import condition
 

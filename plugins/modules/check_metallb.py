@@ -76,13 +76,8 @@ kube_proxy:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import metallb
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    NotFound,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 
 KUBE_PROXY = "/api/v1/namespaces/kube-system/configmaps/kube-proxy"
 

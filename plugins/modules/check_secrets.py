@@ -73,12 +73,8 @@ missing:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
 
 def missing_words(secret, namespace, keys):

@@ -80,13 +80,8 @@ table:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import leftovers
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    NotFound,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"

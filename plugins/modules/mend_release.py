@@ -72,12 +72,12 @@ left_alone:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
     Deadline,
     auth_argument_spec,
     connect,
     local_path,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 

@@ -79,13 +79,8 @@ found:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import exposure
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    NotFound,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 
 POOLS = {"metallb.io": ("MetalLB", "ipaddresspools"), "cilium.io": ("Cilium", "ciliumloadbalancerippools")}
 

@@ -120,16 +120,18 @@ except ImportError:  # Ansible itself needs it, and this runs on the controller
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import input_contradictions, inputs, scaling_plan
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
     Deadline,
+    auth_argument_spec,
+    connect,
+    local_path,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import (
+    ClusterError,
     DeadlineExceeded,
     Forbidden,
     KubeconfigError,
     NotFound,
     Unreachable,
-    auth_argument_spec,
-    connect,
-    local_path,
 )
 
 

@@ -170,13 +170,8 @@ import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks, releases
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    NotFound,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
 

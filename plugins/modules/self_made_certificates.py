@@ -100,13 +100,8 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import certificates
 from ansible_collections.speechops.riva.plugins.module_utils.certificates import CA, CLIENT, SERVER, Pair
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    NotFound,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 
 

@@ -198,12 +198,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.calibration_run imp
     CalibrationError,
     Pace,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import AudioError, read_audio
 from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import EndpointError, endpoint_of
 from ansible_collections.speechops.riva.plugins.module_utils.load_options import endpoint_arguments

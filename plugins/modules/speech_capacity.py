@@ -120,13 +120,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import capacity_rules, gpu_labels, gpu_requirement
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
-    ClusterError,
     Deadline,
-    DoorShut,
-    NotFound,
     auth_argument_spec,
     connect,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, DoorShut, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import gpus_per_pod, selector_text
 from ansible_collections.speechops.riva.plugins.module_utils.service_streams import (
     UNSEEN,

@@ -309,13 +309,8 @@ import asyncio
 import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    ClusterError,
-    Deadline,
-    NotFound,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import AudioError, read_audio
 from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import (
     EndpointError,

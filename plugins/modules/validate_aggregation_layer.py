@@ -123,7 +123,7 @@ requestheader:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import aggregation
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import (
     ClusterError,
     DoorShut,
     Forbidden,

@@ -126,7 +126,7 @@ from datetime import datetime
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_stack
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.findings import WARNING, describe
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 

@@ -155,7 +155,7 @@ import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import certificates, exposure, outside_calls, route
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import CallFailed, Way
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 

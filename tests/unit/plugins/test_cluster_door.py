@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
+from ansible_collections.speechops.riva.plugins.module_utils import cluster_errors
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -115,7 +116,7 @@ def test_retry_after_is_obeyed(api):
 
 def test_retry_after_beyond_the_deadline_is_not_waited_for(api):
     api.routes["/x"] = (429, {"message": "slow down"}, {"Retry-After": "3600"})
-    with pytest.raises(door.DeadlineExceeded, match="slow down"):
+    with pytest.raises(cluster_errors.DeadlineExceeded, match="slow down"):
         connect(api.url).get("/x")
     assert len(api.requests) == 1
 
@@ -128,7 +129,7 @@ def test_the_pool_does_not_retry_by_itself(api):
 
 def test_retries_end(api):
     api.routes["/x"] = (503, {"message": "no endpoints available"})
-    with pytest.raises(door.Unavailable, match="no endpoints available"):
+    with pytest.raises(cluster_errors.Unavailable, match="no endpoints available"):
         connect(api.url).get("/x")
     assert len(api.requests) == door.ATTEMPTS
 
@@ -136,11 +137,11 @@ def test_retries_end(api):
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
-        ((401, {"message": "Unauthorized"}), door.Unauthorized, "does not accept these credentials"),
-        ((403, {"message": "nope"}), door.Forbidden, r"list nodes \(apiGroup ''\)"),
-        ((404, {"message": "gone"}), door.NotFound, "gone"),
-        ((400, {"error": "bad query"}), door.BadAnswer, "bad query"),
-        ((302, "", {"Location": "http://elsewhere.invalid/"}), door.BadAnswer, "302"),
+        ((401, {"message": "Unauthorized"}), cluster_errors.Unauthorized, "does not accept these credentials"),
+        ((403, {"message": "nope"}), cluster_errors.Forbidden, r"list nodes \(apiGroup ''\)"),
+        ((404, {"message": "gone"}), cluster_errors.NotFound, "gone"),
+        ((400, {"error": "bad query"}), cluster_errors.BadAnswer, "bad query"),
+        ((302, "", {"Location": "http://elsewhere.invalid/"}), cluster_errors.BadAnswer, "302"),
     ],
 )
 def test_what_can_not_pass_is_asked_once(api, answer, error, text):
@@ -153,11 +154,11 @@ def test_what_can_not_pass_is_asked_once(api, answer, error, text):
 @pytest.mark.parametrize("code", [502, 503, 504])
 def test_a_load_balancers_page_says_nothing_of_the_server_behind_a_path(api, code):
     api.routes["/apis/x/v1"] = (code, "<html><h1>Bad Gateway</h1></html>")
-    with pytest.raises(door.Unreachable, match=rf"before it answers {code} .*: Bad Gateway"):
+    with pytest.raises(cluster_errors.Unreachable, match=rf"before it answers {code} .*: Bad Gateway"):
         connect(api.url).get("/apis/x/v1")
     page = "/api/v1/namespaces/n/pods/http:p:8002/proxy/metrics"
     api.routes[page] = (code, "<html><h1>Bad Gateway</h1></html>")
-    with pytest.raises((door.BadAnswer, door.Unavailable)):
+    with pytest.raises((cluster_errors.BadAnswer, cluster_errors.Unavailable)):
         connect(api.url).get(page, text=True)
 
 
@@ -168,21 +169,21 @@ def test_a_broken_body_is_tried_again_and_then_an_error(api, answer):
     api.routes["/x"] = lambda _query, count: answer if count == 1 else {"fine": True}
     assert connect(api.url).get("/x") == {"fine": True}
     api.routes["/y"] = answer
-    with pytest.raises((door.BadAnswer, door.Unreachable)):
+    with pytest.raises((cluster_errors.BadAnswer, cluster_errors.Unreachable)):
         connect(api.url).get("/y")
 
 
 @pytest.mark.parametrize("body", [{"items": "many"}, "[]", "3"])
 def test_no_list_is_an_error_and_no_traceback(api, body):
     api.routes[NODES] = (200, body)
-    with pytest.raises(door.BadAnswer, match="no list"):
+    with pytest.raises(cluster_errors.BadAnswer, match="no list"):
         connect(api.url).list_all(NODES)
 
 
 def test_a_silent_server_ends_at_the_deadline(api):
     api.routes["/x"] = ("hang", 5)
     before = time.monotonic()
-    with pytest.raises(door.DeadlineExceeded, match=r"within 0\.5 s"):
+    with pytest.raises(cluster_errors.DeadlineExceeded, match=r"within 0\.5 s"):
         connect(api.url, seconds=0.5).get("/x")
     assert time.monotonic() - before < 2
 
@@ -194,14 +195,14 @@ def test_a_trickling_body_ends_at_the_deadline(api):
             return b"x"
 
     cluster = connect(api.url, seconds=0.3)
-    with pytest.raises(door.DeadlineExceeded, match="still coming in"):
+    with pytest.raises(cluster_errors.DeadlineExceeded, match="still coming in"):
         list(cluster.chunks_of(Slow(), "/x"))
 
 
 def test_nobody_listens(api):
     url = api.url
     api.close()
-    with pytest.raises(door.Unreachable, match="not reachable"):
+    with pytest.raises(cluster_errors.Unreachable, match="not reachable"):
         connect(url).get("/x")
 
 
@@ -240,7 +241,7 @@ def test_nobody_listens(api):
     ],
 )
 def test_permission_of(path, listing, expected):
-    assert door.permission_of(path, listing) == expected
+    assert cluster_errors.permission_of(path, listing) == expected
 
 
 # Kubeconfigs
@@ -282,7 +283,7 @@ def test_an_unusable_kubeconfig_says_what_is_wrong(tmp_path, no_environment, tex
     file = tmp_path / "admin.kubeconfig"
     if text is not None:
         file.write_text(yaml.safe_dump(kubeconfig("https://127.0.0.1:1")) if text == "good" else text)
-    with pytest.raises(door.KubeconfigError, match=message) as caught:
+    with pytest.raises(cluster_errors.KubeconfigError, match=message) as caught:
         open_door(kubeconfig=str(file), **options)
     assert caught.value.remedy
 
@@ -298,7 +299,7 @@ def test_a_kubeconfig_works_and_its_path_may_be_named(tmp_path, no_environment, 
 
 def test_the_environment_is_named_where_it_set_the_kubeconfig(no_environment, monkeypatch):
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", "/nowhere/config")
-    with pytest.raises(door.KubeconfigError, match=r"/nowhere/config does not exist .*K8S_AUTH_KUBECONFIG"):
+    with pytest.raises(cluster_errors.KubeconfigError, match=r"/nowhere/config does not exist .*K8S_AUTH_KUBECONFIG"):
         open_door()
 
 
@@ -340,7 +341,7 @@ def test_tls_that_fails_says_why(tmp_path, api, days, trusted, host, message):
     context.load_cert_chain(tmp_path / "server.pem")
     api.server.socket = context.wrap_socket(api.server.socket, server_side=True)
     url = f"https://{host}:{api.server.server_address[1]}"
-    with pytest.raises(door.CertificateError, match=message):
+    with pytest.raises(cluster_errors.CertificateError, match=message):
         connect(url, ca_cert=str(tmp_path / "ca.pem")).get("/x")
 
 
@@ -350,7 +351,7 @@ def test_an_expired_client_certificate_is_told_from_a_refused_one(tmp_path, api,
     (tmp_path / "me.crt").write_bytes(own)
     (tmp_path / "me.key").write_bytes(key)
     api.routes["/x"] = (401, {"message": "Unauthorized"})
-    with pytest.raises(door.Unauthorized, match=message):
+    with pytest.raises(cluster_errors.Unauthorized, match=message):
         connect(api.url, client_cert=str(tmp_path / "me.crt"), client_key=str(tmp_path / "me.key")).get("/x")
 
 
@@ -360,17 +361,17 @@ def test_the_end_of_a_certificate_is_read(tmp_path, year):
     days = (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
     file = tmp_path / "any.crt"
     file.write_bytes(b"text before\n" + certificate("any", days, begin=20000)[0])
-    assert abs((door.certificate_end(str(file)) - end).total_seconds()) < 2
+    assert abs((cluster_errors.certificate_end(str(file)) - end).total_seconds()) < 2
 
 
 @pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "\u00e9"])
 def test_the_end_of_no_certificate_is_not_known(tmp_path, text):
     (tmp_path / "any.crt").write_text(text)
-    assert door.certificate_end(str(tmp_path / "any.crt")) is None
-    assert door.certificate_end(str(tmp_path / "nowhere.crt")) is None
-    assert door.certificate_end(None) is None
+    assert cluster_errors.certificate_end(str(tmp_path / "any.crt")) is None
+    assert cluster_errors.certificate_end(str(tmp_path / "nowhere.crt")) is None
+    assert cluster_errors.certificate_end(None) is None
 
 
 def test_a_ca_file_that_is_not_there():
-    with pytest.raises(door.KubeconfigError, match=r"/nowhere/ca\.pem can't be read \(option ca_cert"):
+    with pytest.raises(cluster_errors.KubeconfigError, match=r"/nowhere/ca\.pem can't be read \(option ca_cert"):
         connect("https://127.0.0.1:1", ca_cert="/nowhere/ca.pem").get("/x")

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
+from ansible_collections.speechops.riva.plugins.module_utils import cluster_errors
 
 from tests.benchmarks.fault_proxy import FAULTS, FaultProxy
 from tests.benchmarks.large_cluster import MODELS, gpu_labels
@@ -116,7 +117,11 @@ def test_pages_that_never_agree_are_an_error(faulty, run_module):
 
 
 def test_one_fault_does_not_hide_what_the_server_says():
-    errors = [door.Unavailable("503"), door.Unavailable("503 again"), door.Unreachable("reset")]
-    assert str(door.usual(errors)) == "503 again"
-    assert str(door.usual([door.Silent("silent"), door.BadAnswer("cut")])) == "cut"
-    assert str(door.usual([door.Unavailable("503"), door.Silent("silent")])) == "503"
+    errors = [
+        cluster_errors.Unavailable("503"),
+        cluster_errors.Unavailable("503 again"),
+        cluster_errors.Unreachable("reset"),
+    ]
+    assert str(cluster_errors.usual(errors)) == "503 again"
+    assert str(cluster_errors.usual([cluster_errors.Silent("silent"), cluster_errors.BadAnswer("cut")])) == "cut"
+    assert str(cluster_errors.usual([cluster_errors.Unavailable("503"), cluster_errors.Silent("silent")])) == "503"

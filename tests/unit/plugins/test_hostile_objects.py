@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import (
     aggregation,
     chain_links,
+    cluster_errors,
     custom_metrics,
     findings,
     gpu_findings,
@@ -21,7 +22,6 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     scaling_rules,
     scraping,
 )
-from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -426,7 +426,13 @@ OBJECTS = {
     "/api/v1/namespaces/monitoring/services/prometheus-adapter": SERVICE,
 }
 LISTS = {"pods": READY_POD, "services": SERVICE, "servicemonitors": MONITOR, "prometheuses": PROMETHEUS}
-ERRORS = (door.NotFound, door.Forbidden, door.Unavailable, door.BadAnswer, door.Silent)
+ERRORS = (
+    cluster_errors.NotFound,
+    cluster_errors.Forbidden,
+    cluster_errors.Unavailable,
+    cluster_errors.BadAnswer,
+    cluster_errors.Silent,
+)
 OPTIONS = metric_chain.Options(
     METRIC, "riva", "riva-asr", None, SERIES, "monitoring", "prometheus", 9090, "http", "monitoring",
     "prometheus-adapter", 15,
@@ -468,7 +474,7 @@ def test_the_whole_walk(data):
     chain = metric_chain.Chain(cluster, OPTIONS)
     try:
         found, facts = chain.examine()
-    except door.ClusterError:
+    except cluster_errors.ClusterError:
         return  # The validators tell it as one finding.
     text_of(found)
     json.dumps(facts)

@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import cluster as door
-from ansible_collections.speechops.riva.plugins.module_utils import gpu_labels, protobuf
+from ansible_collections.speechops.riva.plugins.module_utils import cluster_errors, gpu_labels, protobuf
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -65,10 +64,10 @@ def test_the_answers_hold_what_could_go_wrong():
 
 
 def test_a_refusal_in_protobuf_is_read():
-    message, reason = door.status_message(answer("status"))
+    message, reason = cluster_errors.status_message(answer("status"))
     assert "invalid continue token" in message
     assert reason == "BadRequest"
-    assert door.status_message(answer("status")[:-9])[1] == ""
+    assert cluster_errors.status_message(answer("status")[:-9])[1] == ""
 
 
 @pytest.mark.parametrize("name", ["nodes", "pods"])
