@@ -12,7 +12,7 @@ import threading
 
 from ansible_collections.speechops.riva.plugins.module_utils import workloads
 
-from lab import bundle, processes
+from lab import processes
 from lab.settings import Lab
 from tests.integration.running_lab import RunningLab
 
@@ -72,8 +72,6 @@ class Policing:
     """While the block runs, the lab's policies are in force; pods that come and go are followed."""
 
     def __init__(self, lab: RunningLab) -> None:
-        # Where the machine has no iptables the lab's is the bundle's.
-        bundle.use_tools()
         self.lab, self.over, self.problem, self.written = lab, threading.Event(), None, ""
         of_lab = Lab(lab.name, lab.network)
         self.nodes = [processes.node_process(of_lab, item["metadata"]["name"]) for item in lab.get("nodes")["items"]]
