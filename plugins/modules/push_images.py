@@ -115,14 +115,14 @@ def main():
     spec = {"folder": {"type": "path", "required": True}, "registry": {"type": "str", "required": True}}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     layout, registry = Path(module.params["folder"]) / "images", module.params["registry"].rstrip("/")
-    skopeo = module.get_bin_path("skopeo")
-    if skopeo is None:
-        module.fail_json(msg=f"skopeo is not on this machine: {bundles.SKOPEO}")
     try:
         images = bundles.layout_images(json.loads((layout / "index.json").read_text()))
     except (OSError, ValueError, KeyError) as error:
         remedy = "make it with bundle_copy_images=true"
         module.fail_json(msg=f"The bundle in {layout.parent} has no images that can be read ({error}): {remedy}")
+    skopeo = module.get_bin_path("skopeo")
+    if skopeo is None:
+        module.fail_json(msg=f"skopeo is not on this machine: {bundles.SKOPEO}")
     targets = {name: bundles.in_registry(name, registry) for name in images}
     there = {name: digest_there(module, skopeo, target) for name, target in targets.items()}
     missing = sorted(name for name, digest in images.items() if there[name] != digest)

@@ -21,6 +21,7 @@ REFUSED = {
     "Thirty callers who are read to": "riva/riva-tts",
     "Three replicas of two GPUs each fit, those that run already counted in": "3 needed (min_fitting_pods)",
     "The labels are those of the hardware that the nodes really have": "the cluster has no node of this name",
+    "The registry has the images of the bundle": "has no images that can be read",
     "Four GPUs of compute capability 8.0 can be claimed": "has no device of class gpu.nvidia.com",
 }
 # What the module gpu_hardware_info returned on a host with an H100.

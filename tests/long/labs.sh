@@ -26,12 +26,18 @@ down() {
   .venv/bin/python -m lab down --name "$letter$1"
 }
 
+# Of side by side each has a temporary folder of its own: pytest keeps the last three that it finds, and takes the others away.
+tests() {
+  .venv/bin/python -m pytest -s -rA --durations=0 --basetemp "$(mktemp -d)" "$@"
+}
+
 # share N LOG WORD...: tests on a lab of their own, in the background.
 share() {
   local number=$1 log=$2
   shift 2
   (
-    up "$number" && env "USE_LAB=$letter$number" .venv/bin/python -m pytest -s -rA --durations=0 "$@"
+    export "USE_LAB=$letter$number"
+    up "$number" && tests "$@"
     ended=$?
     down "$number"
     exit $ended
@@ -43,7 +49,7 @@ share() {
 alone() {
   local log=$1
   shift
-  .venv/bin/python -m pytest -s -rA --durations=0 "$@" >"$logs/$log.log" 2>&1 &
+  tests "$@" >"$logs/$log.log" 2>&1 &
   jobs+=($!)
 }
 
