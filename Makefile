@@ -61,7 +61,7 @@ lint: setup-tests  ## ruff, mypy, yamllint, ansible-lint, helm lint, kubeconform
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint -q
-	$(BIN)/helm lint --quiet --strict roles/riva/files/chart lab/charts/*/
+	$(BIN)/helm lint --quiet --strict roles/riva/files/chart $(dir $(wildcard lab/charts/*/Chart.yaml))
 	PYTHONPATH=collections $(BIN)/python -m tests.conform
 	$(BIN)/shellcheck --external-sources $(shell git grep -lE '^#!.*\b(ba)?sh$$' 2>/dev/null || echo lab/setup.sh .ci/run)
 	@# It copies kubernetes.core as git has it; inside .venv that would be nothing, so git may not look beyond.

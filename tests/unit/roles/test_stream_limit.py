@@ -68,7 +68,7 @@ class Pod:
         self.proxy = subprocess.Popen(
             [HAPROXY, "-db", "-f", str(file)], env={"POD_NAME": self.name}, stdout=subprocess.DEVNULL
         )
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
