@@ -87,6 +87,11 @@ def chart_of_words(reference: str, version: str | None) -> tuple[str, str] | Non
     return reference.rstrip("/").rsplit("/", 1)[-1], version
 
 
+def status(record: Mapping | None) -> str:
+    """The status of a revision; empty where there is none."""
+    return ((record or {}).get("info") or {}).get("status") or ""
+
+
 def deviations(record: Mapping | None, chart: tuple[str, str] | None, values: Mapping) -> list[str]:
     """What of a release's newest revision is not as wished; nothing where all of it is.
 
@@ -98,9 +103,8 @@ def deviations(record: Mapping | None, chart: tuple[str, str] | None, values: Ma
     if record is None:
         return ["Helm has no release of this name"]
     found = []
-    status = (record.get("info") or {}).get("status")
-    if status != "deployed":
-        found.append(f"its last revision is {status}")
+    if status(record) != "deployed":
+        found.append(f"its last revision is {status(record)}")
     metadata = (record.get("chart") or {}).get("metadata") or {}
     there = (metadata.get("name"), metadata.get("version"))
     if chart is None:

@@ -153,6 +153,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+status:
+  description: Status of the release's newest revision; empty where Helm keeps none here.
+  type: str
+  returned: always
+  sample: deployed
 in_place:
   description: Whether nothing is left to do.
   type: bool
@@ -240,10 +245,9 @@ def unready(cluster, params):
     return [f"{state['subject']} is not ready" for state in states if not state["ready"]]
 
 
-def looks(module, cluster):
+def looks(module, cluster, record):
     """One look after the other, the cheap ones first; each a list of what is not as wished."""
     params = module.params
-    record = release_looks.record(cluster, params["release_name"], params["namespace"])
     yield releases.deviations(record, chart_wished(params), params["values"])
     if params["namespace_labels"]:
         yield releases.missing_labels(namespace_now(cluster, params["namespace"]), params["namespace_labels"])
@@ -270,12 +274,14 @@ def main():
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
+    record = None
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
-        found = next((found for found in looks(module, cluster) if found), [])
+        record = release_looks.record(cluster, module.params["release_name"], module.params["namespace"])
+        found = next((found for found in looks(module, cluster, record) if found), [])
     except ClusterError as error:
         found = [f"the cluster can't be asked: {error}"]
-    module.exit_json(changed=False, in_place=not found, deviations=found)
+    module.exit_json(changed=False, status=releases.status(record), in_place=not found, deviations=found)
 
 
 if __name__ == "__main__":

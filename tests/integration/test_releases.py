@@ -48,7 +48,9 @@ def mended(lab, name, traefik):
 
 
 def test_all_that_was_installed_is_in_place(installed, traefik):
-    assert answer("release_info", installed, **traefik)["deviations"] == []
+    found = answer("release_info", installed, **traefik)
+    assert found["deviations"] == []
+    assert found["status"] == "deployed"
 
 
 @pytest.mark.parametrize(

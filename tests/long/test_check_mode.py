@@ -65,7 +65,7 @@ def test_after_the_run_check_mode_has_nothing_to_say(told):
 
 
 def test_what_somebody_else_changed_alone_is_told_and_mended(told, installed):
-    """Where the release itself stays as it is: in the run above Helm wrote all of riva-asr anyway."""
+    """Where the release itself stays as it is."""
     patch = json.dumps([{"op": "replace", "path": "/spec/endpoints/0/interval", "value": "59s"}])
     installed.kubectl("patch", *MONITOR, "--type=json", f"--patch={patch}")
     words = ("site.yml", "--tags", "riva", *extra(**WANTED))
