@@ -20,6 +20,20 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULE = "validate_aggregation_layer"
 
 
+@pytest.fixture(autouse=True)
+def _not_for_ever():
+    """pytest's workers have threads, beside which a forked child once span for ever: then this is red, not endless."""
+
+    def give_up(*_frame):
+        raise TimeoutError("the child did not answer within two minutes")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 def action(
     transport="local", become=False, async_val=0, delegate_to=None, environment=None, interpreter=sys.executable
 ):
