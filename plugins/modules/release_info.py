@@ -175,7 +175,12 @@ import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks, releases
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
+    Deadline,
+    auth_argument_spec,
+    connect,
+    local_path,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
@@ -192,7 +197,7 @@ def chart_file(path):
 
 def chart_wished(params):
     """(name, version) of the chart that is meant; None where only Helm can tell."""
-    path = os.path.expanduser(params["chart_ref"])
+    path = local_path(params["chart_ref"])
     if not os.path.exists(path) or params["chart_repo_url"]:
         return releases.chart_of_words(params["chart_ref"], params["chart_version"])
     try:
