@@ -1,11 +1,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Modules that run in ansible-playbook's own Python: they answer as modules do, and only where that is the same."""
 
-import atexit
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,8 +72,37 @@ def test_files_that_are_to_be_kept_are_written(monkeypatch):
     assert not direct.runs_here(*action())
 
 
+def asked(module, arguments=None):
+    """What in_child answers in a Python of its own, as in a worker of Ansible's: pytest's has threads beside it.
+
+    `module` is the source of a function main() that takes the place of the module's; empty where its own is meant.
+    """
+    lines = [
+        "import atexit, json, os, signal, sys",
+        "from types import SimpleNamespace",
+        "from ansible_collections.speechops.riva.plugins.plugin_utils import direct",
+        *([module, "direct.importlib.import_module = lambda name: SimpleNamespace(main=main)"] if module else []),
+        "before = len(os.listdir('/proc/self/fd'))",
+        f"answer = direct.in_child({MODULE!r}, {arguments or {}!r})",
+        "more = len(os.listdir('/proc/self/fd')) - before",
+        "left = {'LEFT' in os.environ, '/left' in sys.path, more > 0}",
+        "print(json.dumps({'answer': answer, 'pid': os.getpid(), 'left': True in left}), flush=True)",
+    ]
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_a_wrong_option_is_refused_as_ever():
-    answer = direct.in_child(MODULE, {"kubeconfig": "/nowhere", "patience": 3})
+    answer = asked("", {"kubeconfig": "/nowhere", "patience": 3})["answer"]
     assert answer["failed"]
     assert re.search("Unsupported parameters for .* module: patience", answer["msg"])
 
@@ -83,51 +110,34 @@ def test_a_wrong_option_is_refused_as_ever():
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (lambda _name: os.kill(os.getpid(), signal.SIGKILL), "ended without an answer (signal 9)"),
-        (lambda _name: 1 / 0, "ended without an answer (exit status 1): ZeroDivisionError: division by zero"),
-        (lambda _name: SimpleNamespace(main=lambda: None), "ended without an answer (exit status 0)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "ended without an answer (signal 9)"),
+        ("1 / 0", "ended without an answer (exit status 1): ZeroDivisionError: division by zero"),
+        ("pass", "ended without an answer (exit status 0)"),
     ],
     ids=["killed", "an error of its own", "nothing said"],
 )
-def test_a_module_that_dies_is_told(monkeypatch, end, words):
-    monkeypatch.setattr(direct.importlib, "import_module", end)
-    answer = direct.in_child(MODULE, {})
+def test_a_module_that_dies_is_told(end, words):
+    answer = asked(f"def main():\n    {end}")["answer"]
     assert answer["failed"]
     assert words in answer["msg"]
 
 
-def test_the_end_of_a_module_is_that_of_a_program(monkeypatch, tmp_path):
-    """The Kubernetes client takes its files with a private key away then; Ansible's own stay until its end."""
-    ours, modules = tmp_path / "ansible", tmp_path / "module"
-
-    def leaves_a_file():
-        modules.write_text("a private key")
-        atexit.register(modules.unlink)
-        print("{}")
-
-    ours.write_text("of the play")
-    atexit.register(ours.unlink)
-    try:
-        monkeypatch.setattr(direct.importlib, "import_module", lambda _name: SimpleNamespace(main=leaves_a_file))
-        assert direct.in_child(MODULE, {}) == {}
-        assert not modules.exists()
-        assert ours.exists()
-    finally:
-        atexit.unregister(ours.unlink)
+def test_the_end_of_a_module_is_that_of_a_program(tmp_path):
+    """The Kubernetes client takes its files with a private key away then; Ansible's own end is Ansible's."""
+    ends = tmp_path / "ends"
+    said = f"atexit.register(lambda who: open({str(ends)!r}, 'a').write(who + ' '), "
+    main = f"def main():\n    {said}'module')\n    print(json.dumps({{'ended': os.path.exists({str(ends)!r})}}))"
+    own = f"{said}'play')\n{main}"
+    assert asked(own)["answer"] == {"ended": False}
+    assert ends.read_text() == "module play "
 
 
-def test_nothing_of_a_module_stays(monkeypatch):
-    def main():
-        os.environ["LEFT"] = "here"
-        sys.path.append("/left")
-        print(json.dumps({"changed": False, "pid": os.getpid()}))
-
-    monkeypatch.setattr(direct.importlib, "import_module", lambda _name: SimpleNamespace(main=main))
-    before = len(os.listdir("/proc/self/fd"))
-    assert direct.in_child(MODULE, {})["pid"] != os.getpid()
-    assert "LEFT" not in os.environ
-    assert "/left" not in sys.path
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_nothing_of_a_module_stays():
+    lines = ["os.environ['LEFT'] = 'here'", "sys.path.append('/left')", "print(json.dumps({'pid': os.getpid()}))"]
+    module = "\n    ".join(["def main():", *lines])
+    seen = asked(module)
+    assert seen["answer"]["pid"] != seen["pid"]
+    assert not seen["left"]
 
 
 def play(tmp_path, interpreter):
