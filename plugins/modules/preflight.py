@@ -107,6 +107,12 @@ kubernetes:
   description: Version of the cluster.
   type: str
   returned: when the cluster answers
+api_groups:
+  description: The API groups that the cluster serves; without one of them there is no need to ask for its objects.
+  type: list
+  elements: str
+  returned: when the cluster answers
+  sample: [apps, autoscaling, keda.sh]
 """
 
 import os
@@ -233,11 +239,12 @@ def main():
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params
     findings = chart_findings(params["charts"], params["chart_versions"])
-    version = ""
+    version, groups = "", {}
     try:
         cluster = connect(module, Deadline(params["timeout"]))
         version = cluster.get("/version").get("gitVersion", "")
         findings += inputs.check_kubernetes(version)
+        groups = {"api_groups": [group["name"] for group in cluster.get("/apis").get("groups") or []]}
         nodes = cluster.list_all("/api/v1/nodes", inputs.node_facts)
         findings += inputs.check_nodes(nodes, params["gpus_expected_now"])
         findings += scaling_plan.check_gpus(params["gpus_needed"], [node["gpus"] for node in nodes])
@@ -248,7 +255,7 @@ def main():
         findings += secret_findings(cluster, params["secrets"])
     except ClusterError as error:
         findings.append(api_finding(error))
-    module.exit_json(changed=False, findings=findings, kubernetes=version)
+    module.exit_json(changed=False, findings=findings, kubernetes=version, **groups)
 
 
 if __name__ == "__main__":

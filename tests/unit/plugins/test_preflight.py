@@ -27,6 +27,7 @@ def looked_at(api, run_module):
     def look(variables, routes):
         api.routes = {
             "/version": {"gitVersion": "v1.36.3"},
+            "/apis": {"groups": [{"name": "apps"}, {"name": "autoscaling"}]},
             "/api/v1/nodes": {"kind": "NodeList", "metadata": {}, "items": [NODE]},
             **routes,
         }
@@ -149,10 +150,12 @@ def test_both_keys_of_a_bucket_are_looked_for(looked_at):
 def test_what_is_in_a_secret_is_not_told(api, run_module, capsys):
     api.routes = {
         "/version": {"gitVersion": "v1.36.3"},
+        "/apis": {"groups": [{"name": "apps"}]},
         "/api/v1/nodes": {"kind": "NodeList", "metadata": {}, "items": [NODE]},
         f"{SECRETS}/mine": {"kind": "Secret", "data": {"other": "aHVzaA=="}},
     }
     needed = [{"name": "mine", "namespace": "riva", "keys": ["key"], "variable": "x", "why": "y"}]
     told = run_module("preflight", api, secrets=needed)
+    assert told["api_groups"] == ["apps"]
     assert told["findings"]
     assert "aHVzaA" not in str(told)
