@@ -125,7 +125,7 @@ WAITS = {
     "a probe that fails": (
         {"command": ["/bin/sh", "-c", "exec sleep 3600"]},
         [],
-        ["probe failed", "Correct what the container needs"],
+        ["Startup probe failed", "what the probe asks"],
     ),
     "pods that a quota forbids": ({}, [QUOTA], ["exceeded quota: no-more", "Correct what the event names"]),
 }
