@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,20 +17,6 @@ from ansible_collections.speechops.riva.plugins.plugin_utils import direct
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "validate_aggregation_layer"
-
-
-@pytest.fixture(autouse=True)
-def _not_for_ever():
-    """pytest's workers have threads, beside which a forked child once span for ever: then this is red, not endless."""
-
-    def give_up(*_frame):
-        raise TimeoutError("the child did not answer within two minutes")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def action(
