@@ -30,6 +30,10 @@ options:
       with all of its name but the host.
     type: str
     required: true
+  only:
+    description: Names in the registry, as RV(images) has them; only these images are looked at. All where left out.
+    type: list
+    elements: str
 attributes:
   check_mode:
     support: full
@@ -112,7 +116,11 @@ def push(module, skopeo, layout, digest, target):
 
 
 def main():
-    spec = {"folder": {"type": "path", "required": True}, "registry": {"type": "str", "required": True}}
+    spec = {
+        "folder": {"type": "path", "required": True},
+        "registry": {"type": "str", "required": True},
+        "only": {"type": "list", "elements": "str"},
+    }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     layout, registry = Path(module.params["folder"]) / "images", module.params["registry"].rstrip("/")
     try:
@@ -120,10 +128,15 @@ def main():
     except (OSError, ValueError, KeyError) as error:
         remedy = "make it with bundle_copy_images=true"
         module.fail_json(msg=f"The bundle in {layout.parent} has no images that can be read ({error}): {remedy}")
+    targets = {name: bundles.in_registry(name, registry) for name in images}
+    if module.params["only"] is not None:
+        if strange := sorted({*module.params["only"]} - {*targets.values()}):
+            module.fail_json(msg=f"The bundle in {layout.parent} has nothing for {', '.join(strange)} (option only)")
+        targets = {name: target for name, target in targets.items() if target in module.params["only"]}
+        images = {name: images[name] for name in targets}
     skopeo = module.get_bin_path("skopeo")
     if skopeo is None:
         module.fail_json(msg=f"skopeo is not on this machine: {bundles.SKOPEO}")
-    targets = {name: bundles.in_registry(name, registry) for name in images}
     there = {name: digest_there(module, skopeo, target) for name, target in targets.items()}
     missing = sorted(name for name, digest in images.items() if there[name] != digest)
     if not module.check_mode:

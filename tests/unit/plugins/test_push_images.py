@@ -54,3 +54,13 @@ def test_a_changed_manifest_is_refused(image, tmp_path, place):
     (blobs / victim[7:]).write_text(json.dumps({**content, "annotations": {"by": "somebody"}}))
     with pytest.raises(ValueError, match=f"{victim} has changed"):
         push_images.as_folder(layout, digest, tmp_path)
+
+
+def test_an_image_that_the_bundle_lacks_is_refused(image, tmp_path, run_module):
+    layout, digest = image
+    entry = {"digest": digest, "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/traefik:v3.7.6"}}
+    (tmp_path / "images").symlink_to(layout)
+    (layout / "index.json").write_text(json.dumps({"manifests": [entry]}))
+    told = run_module("push_images", folder=str(tmp_path), registry="inside:5000", only=["inside:5000/other:1"])
+    assert told["failed"]
+    assert "has nothing for inside:5000/other:1 (option only)" in told["msg"]
