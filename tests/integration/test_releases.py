@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.running_lab import run
-from tests.integration.validators import answer
+from tests.integration.validators import answer, until
 
 HELM = Path(sys.executable).with_name("helm")
 CHART = Path.home() / ".cache" / "speechops-lab" / "charts" / "traefik"
@@ -94,3 +94,17 @@ def test_a_crd_that_was_edited_shows_and_is_set_back(installed, traefik):
     finally:
         assert mended(installed, "apply_crds", traefik)["changed_crds"] == [CRD]
     assert answer("release_info", installed, **traefik)["in_place"]
+
+
+def test_an_adapter_that_is_away_comes_back(installed):
+    """Its dead APIServices don't end the run before its own role is there: so after a power cut, or a strange hand."""
+    adapter = ("deployment", "prometheus-adapter", "--namespace=monitoring")
+    installed.kubectl("scale", *adapter, "--replicas=0")
+    dead = until(
+        lambda: answer("validate_aggregation_layer", installed, fail_on="never"),
+        lambda seen: {one["reason"] for one in seen["apiservices"]} == {"MissingEndpoints"},
+    )
+    assert not dead["ok"]
+    installed.play("site.yml", "--tags", "kube_prometheus_stack,prometheus_adapter")
+    assert installed.get(*adapter)["spec"]["replicas"] == 1
+    assert answer("validate_aggregation_layer", installed, fail_on="never")["ok"]

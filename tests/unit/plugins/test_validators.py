@@ -699,6 +699,8 @@ def test_aggregation_layer(layer, run_module):
             "not registered yet",
         ),
         ({APISERVICES: {"items": []}}, {}, "unknown", "no APIService is backed by a Service"),
+        ({CUSTOM: (503, {})}, {"leave_out": [NAME]}, "unknown", "no APIService is backed by a Service"),
+        ({CUSTOM: (503, {})}, {"leave_out": ["v1.other"]}, "failed", "requests fail with 503"),
     ],
 )
 def test_a_broken_layer(layer, run_module, changes, options, status, text):
