@@ -137,7 +137,8 @@ def switch(lab: Lab) -> int:
 
 
 def start_switch(lab: Lab) -> None:
-    if not processes.switch_process(lab):
+    pid = processes.switch_process(lab)
+    if not pid:
         processes.start(lab, "switch", ["unshare", "--net", "sleep", "infinity"], lab.root / "switch.log")
 
         def has_own_network() -> tuple[bool, int | str | None]:
@@ -148,8 +149,9 @@ def start_switch(lab: Lab) -> None:
                 own = False
             return (True, pid) if own else (False, f"see {lab.root}/switch.log")
 
-        wait_for("the switch's network namespace", has_own_network, timeout=10, interval=0.05)
-    network.connect_machine(lab, switch(lab))
+        # Not looked up again: while unshare becomes sleep, it carries no marker for a moment.
+        pid = wait_for("the switch's network namespace", has_own_network, timeout=10, interval=0.05)
+    network.connect_machine(lab, pid)
 
 
 def api_is_ready(lab: Lab) -> bool:
