@@ -70,7 +70,7 @@ QUESTIONS: dict[str, Examine] = {
     "GPU nodes": gpu_question(),
     "free GPUs": gpu_question(min_free_gpus=1, products=["*A100*"]),
     "GPU nodes that are missing": gpu_question(min_nodes=10_000, families=["turing"], check_discovery=True),
-    "aggregation layer": lambda cluster: validate_aggregation_layer.examine(cluster, [], True),
+    "aggregation layer": lambda cluster: validate_aggregation_layer.examine(cluster, [], True, []),
     "custom metric": chain_question,
 }
 
