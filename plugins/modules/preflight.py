@@ -116,15 +116,14 @@ api_groups:
 """
 
 import os
-import tarfile
-
-try:
-    import yaml
-except ImportError:  # Ansible itself needs it, and this runs on the controller
-    yaml = None  # type: ignore[assignment]
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import input_contradictions, inputs, scaling_plan
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    chart_files,
+    input_contradictions,
+    inputs,
+    scaling_plan,
+)
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Deadline,
     auth_argument_spec,
@@ -141,25 +140,12 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors impo
 )
 
 
-def chart_file(reference):
-    """Name and version in the Chart.yaml of a folder or tgz file; {} where it can't be read."""
-    try:
-        if os.path.isdir(reference):
-            with open(os.path.join(reference, "Chart.yaml"), "rb") as file:
-                return yaml.safe_load(file) or {}
-        with tarfile.open(reference) as archive:
-            members = [name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/Chart.yaml")]
-            return yaml.safe_load(archive.extractfile(members[0])) or {} if members else {}
-    except (OSError, tarfile.TarError, yaml.YAMLError):
-        return {}
-
-
 def chart_findings(charts, versions):
     found = []
     for variable, reference in sorted(charts.items()):
         words = inputs.chart_problem(reference, os.path.exists, os.path.isdir)
         if not words and input_contradictions.is_path(reference):
-            chart = chart_file(local_path(reference))
+            chart = chart_files.metadata(local_path(reference))
             found += inputs.check_chart_file(variable, reference, chart, versions.get(variable))
         if words:
             found.append(

@@ -171,10 +171,9 @@ deviations:
 """
 
 import os
-import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks, releases
+from ansible_collections.speechops.riva.plugins.module_utils import chart_files, drift, release_looks, releases
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Deadline,
     auth_argument_spec,
@@ -185,26 +184,14 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors impo
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
 
-def chart_file(path):
-    """The text of Chart.yaml in a chart's folder or tgz file."""
-    if os.path.isdir(path):
-        with open(os.path.join(path, "Chart.yaml"), encoding="utf-8") as file:
-            return file.read()
-    with tarfile.open(path) as archive:
-        name = next(name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/Chart.yaml"))
-        return archive.extractfile(name).read().decode()
-
-
 def chart_wished(params):
     """(name, version) of the chart that is meant; None where only Helm can tell."""
     path = local_path(params["chart_ref"])
     if not os.path.exists(path) or params["chart_repo_url"]:
         return releases.chart_of_words(params["chart_ref"], params["chart_version"])
-    try:
-        metadata = release_looks.yaml.safe_load(chart_file(path))
-        return metadata["name"], str(metadata["version"])
-    except (OSError, StopIteration, tarfile.TarError, release_looks.yaml.YAMLError, KeyError, TypeError):
-        return None  # Helm says what is wrong with it.
+    chart = chart_files.metadata(path)
+    # Where it has neither, Helm says what is wrong with it.
+    return (chart["name"], str(chart["version"])) if {"name", "version"} <= chart.keys() else None
 
 
 def namespace_now(cluster, name):

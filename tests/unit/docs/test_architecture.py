@@ -31,6 +31,7 @@ DOORS = {
     "validation": {"cluster"},
     "metric_chain": {"cluster", "yaml"},
     "keda_chain": {"cluster", "metric_chain"},
+    "chart_files": {"yaml"},
     "release_looks": {"cluster", "yaml"},
     "certificates": {"cryptography"},
     "outside_calls": {"grpc", "riva", "socket", "ssl"},
