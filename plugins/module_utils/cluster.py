@@ -254,13 +254,24 @@ class Cluster:
 
         return self.retried(lambda: self.once(path, query, take, listing))
 
-    def keys_of_secret(self, namespace: str, name: str) -> set[str] | None:
-        """The keys of a Secret that have a value; None where there is no such Secret."""
+    def find(self, path: str) -> dict | None:
+        """The object behind a path; None where there is none."""
         try:
-            data = self.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or {}
+            return self.get(path)
         except NotFound:
             return None
-        return {key for key, value in data.items() if value}
+
+    def find_all(self, path: str, *arguments, **options) -> list | None:
+        """All items of a collection, as `list_all` has them; None where the cluster does not know the kind."""
+        try:
+            return self.list_all(path, *arguments, **options)
+        except NotFound:
+            return None
+
+    def keys_of_secret(self, namespace: str, name: str) -> set[str] | None:
+        """The keys of a Secret that have a value; None where there is no such Secret."""
+        secret = self.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        return None if secret is None else {key for key, value in (secret.get("data") or {}).items() if value}
 
     def retried(self, ask: Callable):
         errors: list[ClusterError] = []

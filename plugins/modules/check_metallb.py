@@ -77,18 +77,14 @@ kube_proxy:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import metallb
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
 KUBE_PROXY = "/api/v1/namespaces/kube-system/configmaps/kube-proxy"
 
 
 def changed_kube_proxy(cluster):
     """kube-proxy's ConfigMap with strictARP, where it needs that and lacks it; else None."""
-    try:
-        data = cluster.get(KUBE_PROXY).get("data") or {}
-    except NotFound:
-        return None
-    text = data.get("config.conf", "")
+    text = ((cluster.find(KUBE_PROXY) or {}).get("data") or {}).get("config.conf", "")
     if not metallb.needs_strict_arp(text):
         return None
     return {

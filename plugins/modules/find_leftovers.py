@@ -81,7 +81,7 @@ table:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import leftovers
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
@@ -146,9 +146,8 @@ def namespaces(cluster, names):
     kinds = namespaced_kinds(cluster)
     found = []
     for name in names:
-        try:
-            item = cluster.get(f"/api/v1/namespaces/{name}")
-        except NotFound:
+        item = cluster.find(f"/api/v1/namespaces/{name}")
+        if item is None:
             continue
         contents = []
         for path, plural, kind in kinds:

@@ -80,30 +80,15 @@ found:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import exposure
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
 POOLS = {"metallb.io": ("MetalLB", "ipaddresspools"), "cilium.io": ("Cilium", "ciliumloadbalancerippools")}
-
-
-def one(cluster, path):
-    try:
-        return cluster.get(path)
-    except NotFound:
-        return None
-
-
-def listed(cluster, path):
-    """All items of a list; none where the kind is not there."""
-    try:
-        return cluster.list_all(path)
-    except NotFound:
-        return []
 
 
 def pools_of(cluster, group, kinds):
     """Pools in whichever version of their group they are: Cilium's moved from v2alpha1 to v2."""
     for version in group["versions"]:
-        found = listed(cluster, f"/apis/{version['groupVersion']}/{kinds}")
+        found = cluster.find_all(f"/apis/{version['groupVersion']}/{kinds}")
         if found:
             return found
     return []
@@ -120,10 +105,10 @@ def look(cluster):
     groups = {group["name"]: group for group in cluster.get("/apis").get("groups") or []}
     pools = {name: pools_of(cluster, groups[group], kinds) for group, (name, kinds) in POOLS.items() if group in groups}
     system = "/namespaces/kube-system"
-    workloads = listed(cluster, f"/apis/apps/v1{system}/daemonsets") + listed(cluster, f"/api/v1{system}/pods")
+    workloads = cluster.list_all(f"/apis/apps/v1{system}/daemonsets") + cluster.list_all(f"/api/v1{system}/pods")
     services = [
         item
-        for item in listed(cluster, "/api/v1/services")
+        for item in cluster.list_all("/api/v1/services")
         if (item.get("spec") or {}).get("type") == exposure.LOAD_BALANCER
     ]
     return exposure.providers(groups, pools, workloads, cluster.list_all("/api/v1/nodes", node_kind), services)
@@ -143,7 +128,7 @@ def main():
     try:
         if params["exposure"] == "auto":
             cluster = connect(module, Deadline(params["timeout"]))
-            service = one(cluster, f"/api/v1/namespaces/{params['namespace']}/services/{params['service']}")
+            service = cluster.find(f"/api/v1/namespaces/{params['namespace']}/services/{params['service']}")
             found = look(cluster)
     except ClusterError as error:
         module.fail_json(msg=f"It can't be seen what gives addresses here: {error}\n    {error.remedy}")

@@ -81,16 +81,15 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import exposure
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
 CONNECT_SECONDS = 3
 
 
 def candidates(cluster, namespace, name):
     """Where clients could connect to now."""
-    try:
-        service = cluster.get(f"/api/v1/namespaces/{namespace}/services/{name}")
-    except NotFound:
+    service = cluster.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+    if service is None:
         return []
     selector = ",".join(f"{key}={value}" for key, value in ((service.get("spec") or {}).get("selector") or {}).items())
     pods = cluster.list_all(f"/api/v1/namespaces/{namespace}/pods", query={"labelSelector": selector})

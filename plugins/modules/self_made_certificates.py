@@ -101,16 +101,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import certificates
 from ansible_collections.speechops.riva.plugins.module_utils.certificates import CA, CLIENT, SERVER, Pair
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 
 
 def read_secret(cluster, namespace, name):
     """The data of a Secret as text; empty where there is none."""
-    try:
-        data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or {}
-    except NotFound:
-        return {}
+    data = (cluster.find(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}).get("data") or {}
     return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
 

@@ -203,10 +203,7 @@ def service(cluster: Cluster, params: dict, given: dict, nodes: list) -> dict:
     within = f"namespaces/{quote(namespace)}"
     try:
         deployment = cluster.get(f"/apis/apps/v1/{within}/deployments/{quote(name)}")
-        try:
-            hpa = cluster.get(f"/apis/autoscaling/v2/{within}/horizontalpodautoscalers/{quote(name)}")
-        except NotFound:
-            hpa = None
+        hpa = cluster.find(f"/apis/autoscaling/v2/{within}/horizontalpodautoscalers/{quote(name)}")
         labels = selector_text(deployment["spec"]["selector"].get("matchLabels") or {})
         pods = cluster.get(f"/api/v1/{within}/pods", {"labelSelector": labels})["items"]
     except NotFound:

@@ -126,7 +126,6 @@ from datetime import datetime
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import gpu_stack
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.findings import WARNING, describe
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 
@@ -157,10 +156,7 @@ def seconds_of(stamp):
 
 def names_of(cluster, path):
     """Names of all objects of a kind; None where the cluster does not know the kind."""
-    try:
-        return cluster.list_all(path, lambda item: str((item.get("metadata") or {}).get("name")))
-    except NotFound:
-        return None
+    return cluster.find_all(path, lambda item: str((item.get("metadata") or {}).get("name")))
 
 
 def kept(items):

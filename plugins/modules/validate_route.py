@@ -155,7 +155,6 @@ import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import certificates, exposure, outside_calls, route
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import CallFailed, Way
 from ansible_collections.speechops.riva.plugins.module_utils.validation import argument_spec, run
 
@@ -165,13 +164,6 @@ FILES = {
     "client_certificate_file": "traefik_client_certificate_file",
     "client_key_file": "traefik_client_key_file",
 }
-
-
-def one(cluster, path):
-    try:
-        return cluster.get(path)
-    except NotFound:
-        return None
 
 
 def candidates(cluster, service, namespace):
@@ -256,7 +248,7 @@ def outside(subject, way, params):
 def examine(cluster, params):
     name, namespace = params["name"], params["namespace"]
     traefik = f"{params['traefik_namespace']}/{params['traefik_service']}"
-    service = one(cluster, f"/api/v1/namespaces/{params['traefik_namespace']}/services/{params['traefik_service']}")
+    service = cluster.find(f"/api/v1/namespaces/{params['traefik_namespace']}/services/{params['traefik_service']}")
     found = candidates(cluster, service, params["traefik_namespace"])
     slices = cluster.list_all(
         f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
@@ -265,7 +257,7 @@ def examine(cluster, params):
     subject = f"{namespace}/{name}"
     findings = [route.check_address(service, traefik, found)]
     if params["route_kind"] == "IngressRoute":
-        rule = one(cluster, f"/apis/traefik.io/v1alpha1/namespaces/{namespace}/ingressroutes/{name}")
+        rule = cluster.find(f"/apis/traefik.io/v1alpha1/namespaces/{namespace}/ingressroutes/{name}")
         findings.append(route.check_route(rule, subject, params["ingress_class"], name))
     findings.append(route.check_endpoints(slices, subject))
     if found:

@@ -154,6 +154,9 @@ class FakeCluster:
             return hpa(desired=1)
         return deployment(ready=1) if "deployments" in path else {"items": [ready_pod("a")]}
 
+    def find(self, path):
+        return self.get(path)
+
     def list_all(self, path, project, query=None, fields=None):
         if path.endswith("nodes"):
             items = [

@@ -100,10 +100,8 @@ class Cluster:
     def __init__(self):
         self.secrets = {}
 
-    def get(self, path):
-        if path not in self.secrets:
-            raise self_made_certificates.NotFound(path)
-        return self.secrets[path]
+    def find(self, path):
+        return self.secrets.get(path)
 
     def apply(self, path, item, manager):
         self.secrets[path] = item
