@@ -6,9 +6,11 @@ from __future__ import annotations
 """What is there of a Helm release: its record, its objects beside its manifest, its CRDs, and whether all is ready."""
 
 import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ansible_collections.speechops.riva.plugins.module_utils import drift, releases, workloads
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 
 try:
@@ -65,10 +67,7 @@ KINDS = (
 
 def objects(cluster, path, label_selector=None):
     """All objects of a list; none where the cluster does not know the kind (yet)."""
-    try:
-        return cluster.list_all(path, query={"labelSelector": label_selector} if label_selector else None)
-    except NotFound:
-        return []
+    return cluster.find_all(path, query={"labelSelector": label_selector} if label_selector else None) or []
 
 
 def own_workloads(cluster, release, namespace):
@@ -145,15 +144,40 @@ class Paths:
         return f"{root}/namespaces/{meta['namespace']}/{entry['name']}/{meta['name']}"
 
 
-def differing(cluster, paths, item):
-    """(path, what differs) of one object; None for what differs where the object is gone."""
-    path = paths.of(item)
-    try:
-        now = cluster.get(path)
-    except NotFound:
-        return path, None
-    then = cluster.apply(path, item, MANAGER, dry_run=True)
-    return path, drift.differences(drift.essence(now), drift.essence(then))
+class Drifted(NamedTuple):
+    """One object that is not as its release has it."""
+
+    item: dict  # as it has to be
+    gone: bool
+    differences: list  # (place, now, then); none where it is gone
+    refused: ClusterError | None = None  # why the API server would not compare it, or not set it back
+
+
+def drifted(cluster, items: Sequence[dict], mend: bool = False) -> Iterator[Drifted]:
+    """The objects that others changed or removed, set back where *mend* says so, and those that are refused.
+
+    An error that may pass is raised: nothing is known of the rest then.
+    """
+    targets = drift.scaled(cluster.list_all("/apis/autoscaling/v2/horizontalpodautoscalers"))
+    paths = Paths(cluster)
+    for item in (drift.without_replicas(item, targets) for item in items):
+        differences: list = []
+        try:
+            path = paths.of(item)
+            now = cluster.find(path)
+            if now is not None:
+                then = cluster.apply(path, item, MANAGER, dry_run=True)
+                differences = drift.differences(drift.essence(now), drift.essence(then))
+                if not differences:
+                    continue
+            if mend:
+                cluster.apply(path, item, MANAGER)
+        except ClusterError as error:
+            if error.transient:
+                raise
+            yield Drifted(item, False, [], error)
+        else:
+            yield Drifted(item, now is None, differences)
 
 
 def crds_of(text, groups):
@@ -174,15 +198,15 @@ def crds_of(text, groups):
     return found
 
 
-def crd_now(cluster, name):
-    try:
-        return cluster.get(f"{CRDS}/{name}")
-    except NotFound:
-        return None
+def crds_of_chart(module, groups):
+    """({name: YAML} of the CRDs of these API groups that the module's chart brings, why it can't be read)."""
+    words = [module.params["helm_binary_path"], "show", "crds", *releases.chart_words(module.params)]
+    rc, out, err = module.run_command(words)
+    return ({}, err.strip() or f"helm ended with {rc}") if rc else (crds_of(out, groups), "")
 
 
 def applied_crd(cluster, name, text, dry_run):
     """(whether an apply changes what counts, the schema, the labels or the annotations) of one CRD."""
-    before = crd_now(cluster, name)
+    before = cluster.find(f"{CRDS}/{name}")
     after = cluster.apply(f"{CRDS}/{name}", text, MANAGER, dry_run)
     return before is None or drift.essence(before) != drift.essence(after)

@@ -82,17 +82,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import release_looks
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
-from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import condition
-
-
-def chart_crds(module):
-    """The CRDs that the chart and its parts bring, of the groups asked for."""
-    params = module.params
-    rc, out, err = module.run_command([params["helm_binary_path"], "show", "crds", *chart_words(params)])
-    if rc != 0:
-        module.fail_json(msg=f"The chart {params['chart_ref']} can't be read: {err.strip()}")
-    return release_looks.crds_of(out, params["groups"])
 
 
 def wait_established(cluster, names):
@@ -123,7 +113,9 @@ def main():
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
-    crds = chart_crds(module)
+    crds, problem = release_looks.crds_of_chart(module, module.params["groups"])
+    if problem:
+        module.fail_json(msg=f"The chart {module.params['chart_ref']} can't be read: {problem}")
     changed = []
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))

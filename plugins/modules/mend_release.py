@@ -63,7 +63,7 @@ drifted:
   returned: success
   sample: ["Deployment riva/riva-asr: spec.strategy.type is 'Recreate', the release has 'RollingUpdate'"]
 left_alone:
-  description: Objects that the API server would not compare, with its reason.
+  description: Objects that the API server would not compare, or not set back, with its reason.
   type: list
   elements: str
   returned: success
@@ -78,7 +78,6 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     local_path,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
-from ansible_collections.speechops.riva.plugins.module_utils.leftovers import MANAGER
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
 
@@ -111,24 +110,14 @@ def main():
     drifted, left_alone, before, after = [], [], [], []
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
-        paths = release_looks.Paths(cluster)
-        targets = drift.scaled(cluster.list_all("/apis/autoscaling/v2/horizontalpodautoscalers"))
-        for item in (drift.without_replicas(item, targets) for item in items):
-            try:
-                path, found = release_looks.differing(cluster, paths, item)
-                if found is not None and not found:
-                    continue
-                drifted.append(
-                    drift.words(subject(item), found) if found else f"{subject(item)} is gone, the release has it"
-                )
-                before += [f"{subject(item)} {place}: {now}" for place, now, _then in found or []]
-                after += [f"{subject(item)} {place}: {then}" for place, _now, then in found or []]
-                if not module.check_mode:
-                    cluster.apply(path, item, MANAGER)
-            except ClusterError as error:
-                if error.transient:
-                    raise
-                left_alone.append(f"{subject(item)}: {error}")
+        for entry in release_looks.drifted(cluster, items, mend=not module.check_mode):
+            name, found = subject(entry.item), entry.differences
+            if entry.refused:
+                left_alone.append(f"{name}: {entry.refused}")
+                continue
+            drifted.append(f"{name} is gone, the release has it" if entry.gone else drift.words(name, found))
+            before += [f"{name} {place}: {now}" for place, now, _then in found]
+            after += [f"{name} {place}: {then}" for place, _now, then in found]
     except ClusterError as error:
         module.fail_json(msg=f"The release can't be held against the cluster: {error}\n    {error.remedy}")
     result = {"changed": bool(drifted), "drifted": drifted, "left_alone": left_alone}

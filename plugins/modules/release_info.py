@@ -173,14 +173,14 @@ deviations:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import chart_files, drift, release_looks, releases
+from ansible_collections.speechops.riva.plugins.module_utils import chart_files, release_looks, releases
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Deadline,
     auth_argument_spec,
     connect,
     local_path,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
 
@@ -194,21 +194,13 @@ def chart_wished(params):
     return (chart["name"], str(chart["version"])) if {"name", "version"} <= chart.keys() else None
 
 
-def namespace_now(cluster, name):
-    try:
-        return cluster.get(f"/api/v1/namespaces/{name}")
-    except NotFound:
-        return None
-
-
 def crd_deviations(module, cluster):
-    params = module.params
-    if not params["crd_groups"]:
+    groups = module.params["crd_groups"]
+    if not groups:
         return []
-    rc, out, _err = module.run_command([params["helm_binary_path"], "show", "crds", *releases.chart_words(params)])
-    if rc != 0:
+    crds, problem = release_looks.crds_of_chart(module, groups)
+    if problem:
         return ["the chart's CRDs can't be read"]
-    crds = release_looks.crds_of(out, params["crd_groups"])
     return [
         f"the CRD {name} is not the chart's"
         for name, text in sorted(crds.items())
@@ -217,19 +209,9 @@ def crd_deviations(module, cluster):
 
 
 def drifted(cluster, manifest, namespace):
-    """The objects of the manifest that others changed or removed."""
-    targets = drift.scaled(cluster.list_all("/apis/autoscaling/v2/horizontalpodautoscalers"))
-    paths, found = release_looks.Paths(cluster), []
-    for item in release_looks.objects_of(manifest, namespace):
-        try:
-            _path, differences = release_looks.differing(cluster, paths, drift.without_replicas(item, targets))
-        except ClusterError as error:
-            if error.transient:
-                raise
-            continue  # mend_release leaves it alone as well.
-        if differences is None or differences:
-            found.append(f"others changed {subject(item)}")
-    return found
+    """The objects of the manifest that others changed or removed; mend_release too leaves alone what is refused."""
+    found = release_looks.drifted(cluster, release_looks.objects_of(manifest, namespace))
+    return [f"others changed {subject(entry.item)}" for entry in found if not entry.refused]
 
 
 def unready(cluster, params):
@@ -242,7 +224,8 @@ def looks(module, cluster, record):
     params = module.params
     yield releases.deviations(record, chart_wished(params), params["values"])
     if params["namespace_labels"]:
-        yield releases.missing_labels(namespace_now(cluster, params["namespace"]), params["namespace_labels"])
+        namespace = cluster.find(f"/api/v1/namespaces/{params['namespace']}")
+        yield releases.missing_labels(namespace, params["namespace_labels"])
     yield unready(cluster, params)
     yield drifted(cluster, (record or {}).get("manifest") or "", params["namespace"])
     yield crd_deviations(module, cluster)

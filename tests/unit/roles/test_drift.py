@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils import drift
+from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import Forbidden, NotFound, Unreachable
 
 
 def made(kind, **more):
@@ -83,3 +84,58 @@ def test_the_number_of_pods_is_the_autoscaler_s():
     assert drift.without_replicas(item, drift.scaled([])) == item
     other = {**hpa, "metadata": {"namespace": "other"}}
     assert drift.without_replicas(item, drift.scaled([other, {}])) == item
+
+
+class Cluster:
+    """Objects in memory; an apply of what is named in *refused* ends with that error."""
+
+    def __init__(self, there, refused):
+        self.there, self.refused, self.applied = there, refused, []
+
+    def list_all(self, path):
+        return []
+
+    def get(self, path):
+        return {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
+
+    def find(self, path):
+        return self.there.get(path.rsplit("/", 1)[1])
+
+    def apply(self, path, item, manager, dry_run=False):
+        name = item["metadata"]["name"]
+        if name in self.refused:
+            raise self.refused[name]
+        if not dry_run:
+            self.applied.append(name)
+        return item
+
+
+def config_map(name, text="as it was"):
+    return {**made("ConfigMap"), "metadata": {"name": name, "namespace": "riva"}, "data": {"key": text}}
+
+
+WANTED = [config_map(name) for name in ("whole", "changed", "gone", "refused")]
+THERE = {item["metadata"]["name"]: item for item in (*WANTED, config_map("changed", "by hand")) if item != WANTED[2]}
+
+
+@pytest.mark.parametrize("mend", [False, True])
+def test_a_release_s_objects_are_looked_at_and_set_back(mend):
+    unknown = {**made("Strange"), "metadata": {"name": "unknown", "namespace": "riva"}}
+    cluster = Cluster(THERE, {"refused": Forbidden("not yours")})
+    found = {
+        entry.item["metadata"]["name"]: entry for entry in release_looks.drifted(cluster, [*WANTED, unknown], mend)
+    }
+    assert list(found) == ["changed", "gone", "refused", "unknown"]
+    assert found["changed"].differences == [("data.key", "by hand", "as it was")]
+    assert (found["gone"].gone, found["gone"].differences) == (True, [])
+    assert not any(found[name].refused for name in ("changed", "gone"))
+    assert isinstance(found["refused"].refused, Forbidden)
+    assert isinstance(found["unknown"].refused, NotFound)
+    assert cluster.applied == (["changed", "gone"] if mend else [])
+
+
+def test_an_apiserver_that_goes_away_is_no_answer():
+    cluster = Cluster(THERE, {"changed": Unreachable("away")})
+    with pytest.raises(Unreachable):
+        list(release_looks.drifted(cluster, WANTED, mend=True))
+    assert cluster.applied == []
