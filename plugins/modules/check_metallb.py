@@ -17,6 +17,7 @@ description:
     strictARP. It reads only.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   pools:
     description: Pools, as name and addresses.
@@ -49,13 +50,6 @@ options:
     description: Seconds that the apiserver has for its answers.
     type: int
     default: 30
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

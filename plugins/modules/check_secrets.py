@@ -16,6 +16,7 @@ description:
   - Looks whether Secrets exist and have the keys that are needed, and not empty ones. What is in them is not returned.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   namespace:
     description: Namespace of the Secrets.
@@ -44,13 +45,6 @@ options:
     description: Seconds that the apiserver has for its answers.
     type: int
     default: 30
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

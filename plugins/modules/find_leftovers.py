@@ -19,6 +19,7 @@ description:
   - It reads only. C(playbooks/uninstall.yml) removes what it names.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   releases:
     description: The releases that were there. What belongs to others is told, and never called removable.
@@ -38,13 +39,6 @@ options:
     description: Seconds for everything together.
     type: int
     default: 120
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

@@ -17,6 +17,8 @@ description:
     Discovery should set for this hardware. M(speechops.riva.validate_gpu_nodes) takes RV(labels) as the expected truth.
   - Nothing of it identifies a single card, so no serial number and no UUID is read out.
   - Python 3.9 is enough on the node, without further packages.
+extends_documentation_fragment:
+  - speechops.riva.validation.attributes
 options:
   node:
     description: Name for the findings, best the one of the Kubernetes node. The host name by default.
@@ -60,13 +62,6 @@ options:
     type: str
     default: never
     choices: [failed, warning, never]
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

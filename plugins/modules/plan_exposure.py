@@ -19,6 +19,7 @@ description:
     try it with a LoadBalancer (RV(certain) is false), unless the Service has been made a NodePort before.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   exposure:
     description: How clients reach the service.
@@ -37,13 +38,6 @@ options:
     description: Seconds that the apiserver has for its answers.
     type: int
     default: 30
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

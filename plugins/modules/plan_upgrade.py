@@ -18,6 +18,7 @@ description:
   - It reads only. C(playbooks/upgrade.yml) stops before the first change where a finding is V(failed).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   releases:
     description: The releases, each with the chart that it is to run.
@@ -59,13 +60,6 @@ options:
     description: Seconds for the questions to the API server.
     type: int
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

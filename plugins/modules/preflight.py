@@ -24,6 +24,7 @@ description:
   - O(kubeconfig) and O(context) are set from C(cluster_kubeconfig) and C(cluster_context).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   kubeconfig:
     description: Path of the kubeconfig; set from C(cluster_kubeconfig).
@@ -83,13 +84,6 @@ options:
     description: Seconds that the apiserver has for its answers.
     type: int
     default: 10
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

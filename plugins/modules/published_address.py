@@ -17,6 +17,7 @@ description:
     from this machine, and returns the first that takes one. Nothing is sent.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation.attributes
 options:
   service:
     description: Name of Traefik's Service.
@@ -38,13 +39,6 @@ options:
     description: Seconds until an address has to take connections.
     type: int
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

@@ -21,6 +21,8 @@ description:
   - Helm's records are read where it keeps them by default, in Secrets of the namespace.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.expect
+  - speechops.riva.validation.attributes
 options:
   release_name:
     description: Name of the release.
@@ -57,86 +59,10 @@ options:
     description: Path of the helm program, which is asked for the chart's CRDs.
     type: path
     required: true
-  expect:
-    description: What has to be there beside the release's workloads, as M(speechops.riva.wait_for_release) takes it.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      what:
-        description: Name of the expectation.
-        type: str
-        required: true
-      resource:
-        description: Path of the list in the API.
-        type: str
-        required: true
-      name:
-        description: Only the object of this name.
-        type: str
-      label_selector:
-        description: Only objects with these labels.
-        type: str
-      at_least:
-        description: How many objects have to meet the expectation, or how large the sum has to be.
-        type: int
-        default: 1
-      sum:
-        description: Path of a number to add up over the objects.
-        type: str
-      ready:
-        description: Whether the objects are workloads whose pods have to be ready.
-        type: bool
-        default: false
-      fields:
-        description: Values that the objects have to have.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          path:
-            description: Path of the value.
-            type: str
-            required: true
-          equals:
-            description: The value.
-            type: str
-          exists:
-            description: Whether any value will do.
-            type: bool
-            default: false
-      conditions:
-        description: Conditions that the objects have to have.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type:
-            description: Type of the condition.
-            type: str
-            required: true
-          status:
-            description: Status of the condition.
-            type: str
-            default: "True"
-          reason:
-            description: Reason of the condition; any where it is left out.
-            type: str
-      remedy:
-        description: What to do where the expectation is not met.
-        type: str
-        default: ""
   timeout:
     description: Seconds for everything together.
     type: int
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

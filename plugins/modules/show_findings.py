@@ -17,6 +17,8 @@ description:
     one that is not ok.
   - The status is coloured where Ansible colours its own output, thus neither without a terminal nor with C(NO_COLOR).
   - It never fails on what it shows.
+extends_documentation_fragment:
+  - speechops.riva.validation.attributes
 options:
   findings:
     description: Findings, as check, subject, status, message and remedy. Equal ones are shown once.
@@ -32,13 +34,6 @@ options:
     type: str
     choices: [table, json]
     default: table
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

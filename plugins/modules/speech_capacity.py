@@ -63,13 +63,7 @@ options:
     default: table
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-attributes:
-  check_mode:
-    description: Nothing is changed.
-    support: full
-  diff_mode:
-    description: Nothing is changed.
-    support: none
+  - speechops.riva.validation.attributes
 author:
   - speechops.riva maintainers (@speechops)
 """

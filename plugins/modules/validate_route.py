@@ -10,8 +10,6 @@ DOCUMENTATION = r"""
 module: validate_route
 short_description: Proves that a client's call reaches a speech service through the load balancer
 version_added: 0.1.0
-author:
-  - speechops.riva maintainers (@speechops)
 description:
   - Follows the way of a client's call, namely the address of Traefik's Service, the IngressRoute of the speech
     service, the ready pods behind it, and at last a gRPC health call from this machine through all of them.
@@ -20,6 +18,8 @@ description:
   - It changes nothing.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.validation
+  - speechops.riva.validation.attributes
 options:
   name:
     description: Name of the speech service.
@@ -91,30 +91,6 @@ options:
     description: Language that the streams ask for.
     type: str
     default: en-US
-  wait:
-    description: Whether to look again until nothing is broken.
-    type: bool
-    default: false
-  wait_timeout:
-    description: Seconds for the whole module.
-    type: int
-    default: 120
-  wait_sleep:
-    description: Seconds between two looks.
-    type: int
-    default: 5
-  fail_on:
-    description: From which status of a finding on the task fails.
-    type: str
-    choices: [failed, warning, never]
-    default: failed
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
 """
 
 EXAMPLES = r"""

@@ -21,6 +21,7 @@ description:
   - It reads only. In check mode it looks once and does not fail.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.expect
 options:
   release_name:
     description: Name of the Helm release.
@@ -42,76 +43,6 @@ options:
     description: Seconds between two lines of progress.
     type: int
     default: 10
-  expect:
-    description: Objects beside the release's own workloads that have to be as described.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      what:
-        description: What is expected, in words; the subject of the line of progress and of the finding.
-        type: str
-        required: true
-      resource:
-        description: Path of the list in the Kubernetes API, for example V(/api/v1/nodes).
-        type: str
-        required: true
-      name:
-        description: Only the object of this name.
-        type: str
-      label_selector:
-        description: Only objects with these labels.
-        type: str
-      at_least:
-        description: How many objects have to meet the expectation, or how large the sum has to be.
-        type: int
-        default: 1
-      sum:
-        description: >-
-          Path of a number to add up over the objects; a dot inside a key is written with a backslash before it.
-        type: str
-      ready:
-        description: Whether the objects are workloads whose pods have to be ready (one pod or more).
-        type: bool
-        default: false
-      fields:
-        description: Values that the objects have to have.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          path:
-            description: Path of the value.
-            type: str
-            required: true
-          equals:
-            description: The value.
-            type: str
-          exists:
-            description: Whether any value will do.
-            type: bool
-            default: false
-      conditions:
-        description: Conditions that the objects have to have.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type:
-            description: Type of the condition.
-            type: str
-            required: true
-          status:
-            description: Status of the condition.
-            type: str
-            default: "True"
-          reason:
-            description: Reason of the condition; any where it is left out.
-            type: str
-      remedy:
-        description: What to do where the expectation is not met.
-        type: str
-        default: ""
 attributes:
   check_mode:
     support: full
