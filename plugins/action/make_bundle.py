@@ -9,9 +9,8 @@ import os
 from contextlib import suppress
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.load_progress import followed
+from ansible_collections.speechops.riva.plugins.plugin_utils.following import run_followed
 
-MODULE = "speechops.riva.make_bundle"
 SECONDS_BETWEEN_LINES = 10
 
 
@@ -28,17 +27,8 @@ def progress(folder):
 
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
+    MODULE = "speechops.riva.make_bundle"
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
-        # The folder can be looked into only where the module runs on this machine.
-        here = self._connection.transport == "local" and args.get("folder") and not self._task.check_mode
-        folder = os.path.abspath(os.path.expanduser(str(args.get("folder"))))
-        with followed(
-            lambda: [progress(folder)] if here else [],
-            lambda line: self._display.display(prefix + line),
-            SECONDS_BETWEEN_LINES,
-        ):
-            return self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars or {})
+        return run_followed(self, task_vars, "folder", lambda folder: lambda: [progress(folder)], SECONDS_BETWEEN_LINES)

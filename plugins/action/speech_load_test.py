@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Follower, progress_line, run_followed
+from ansible_collections.speechops.riva.plugins.module_utils.load_progress import Follower, progress_line
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import RECORDS
+from ansible_collections.speechops.riva.plugins.plugin_utils.following import run_followed
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -26,4 +27,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        return run_followed(self, task_vars, lines_of, SECONDS_BETWEEN_LINES)
+        # This is a worker; its parent is the ansible-playbook that a user may end.
+        return run_followed(
+            self, task_vars, "report_folder", lines_of, SECONDS_BETWEEN_LINES, stop_with_process=os.getppid()
+        )

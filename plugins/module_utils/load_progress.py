@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
 
@@ -59,55 +55,6 @@ class Lines:
         newest = self.records.look().get("progress", {"lines": []})
         lines, self.shown = newest["lines"][self.shown :], len(newest["lines"])
         return lines
-
-
-@contextmanager
-def followed(look: Callable[[], Iterable[str]], show: Callable[[str], None], seconds: float) -> Iterator[None]:
-    """While the block runs, every so many seconds, show the lines that *look* returns."""
-    done = threading.Event()
-
-    def follow() -> None:
-        while not done.wait(seconds):
-            try:
-                lines = list(look())
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                lines = [f"no progress can be shown: {error}"]
-            for line in lines:
-                show(line)
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        done.set()
-        follower.join(timeout=seconds)
-
-
-def run_followed(action: Any, task_vars: dict | None, look_into: Callable[[str], Callable], seconds: float) -> dict:
-    """Run the module of an action's name; show what it adds to its records meanwhile, and the table at its end.
-
-    action: the ActionModule; look_into: takes the module's report_folder and gives what *followed* looks with;
-    seconds: between two looks. Returns the module's result, without the table.
-    """
-    args = dict(action._task.args)
-    prefix = f"    [{(task_vars or {}).get('inventory_hostname', '')}] "
-    progress: AbstractContextManager = nullcontext()
-
-    def show(line: str) -> None:
-        action._display.display(prefix + line)
-
-    # Progress is read from a file, so it can be shown only where the module runs on this machine.
-    if action._connection.transport == "local" and args.get("report_folder"):
-        args["report_folder"] = os.path.abspath(os.path.expanduser(str(args["report_folder"])))
-        # This is a worker; its parent is the ansible-playbook that a user may end.
-        args["stop_with_process"] = os.getppid()
-        progress = followed(look_into(args["report_folder"]), show, seconds)
-    with progress:
-        result = action._execute_module(module_name=action.MODULE, module_args=args, task_vars=task_vars or {})
-    for line in result.pop("table", []):
-        action._display.display(f"    {line}".rstrip())
-    return result
 
 
 def clock(seconds: float) -> str:

@@ -10,9 +10,9 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_progress impor
     Follower,
     Lines,
     progress_line,
-    run_followed,
     time_left,
 )
+from ansible_collections.speechops.riva.plugins.plugin_utils.following import run_followed
 
 START = {
     "kind": "start",
@@ -99,7 +99,7 @@ class Action:
     MODULE = "speechops.riva.speech_calibration"
 
     def __init__(self, transport, **args):
-        self._task = SimpleNamespace(args=args)
+        self._task = SimpleNamespace(args=args, check_mode=False)
         self._connection = SimpleNamespace(transport=transport)
         self._display = self
         self.shown, self.got, self.both = [], {}, threading.Event()
@@ -125,15 +125,15 @@ def look_into(folder):
 def test_an_action_shows_what_its_module_adds_and_then_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     action = Action("local", report_folder=".", name="riva-asr")
-    result = run_followed(action, {"inventory_hostname": "lab"}, look_into, 0.01)
+    result = run_followed(action, {"inventory_hostname": "lab"}, "report_folder", look_into, 0.01, stop_with_process=7)
     assert action.shown == ["    [lab] one", "    [lab] two", "    21 streams", ""]
     assert result == {"changed": False}
-    given = {"report_folder": str(tmp_path), "stop_with_process": os.getppid()}
+    given = {"report_folder": str(tmp_path), "stop_with_process": 7}
     assert action.got == {"module": Action.MODULE, "name": "riva-asr", **given}
 
 
 def test_an_action_on_another_machine_shows_the_table_alone():
     action = Action("ssh", report_folder="there")
-    run_followed(action, None, look_into, 0.01)
+    run_followed(action, None, "report_folder", look_into, 0.01, stop_with_process=7)
     assert action.shown == ["    21 streams", ""]
     assert action.got == {"module": Action.MODULE, "report_folder": "there"}
