@@ -22,14 +22,14 @@ from ansible_collections.speechops.riva.plugins.module_utils import riva_values
 from lab.binaries import KUBERNETES_VERSION, install_program, module_sources
 from lab.charts.stage import DEFINITIONS
 from lab.extras import GATEWAY_API_SOURCES
-from lab.settings import CACHE, REPOSITORY
+from lab.settings import CACHE
+from tests.unit import charts
 
 KUBECONFORM = "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"
 # The oldest that the chart takes (kubeVersion in its Chart.yaml), in its last release.
 OLDEST = "1.30.14"
 VERSIONS = (OLDEST, KUBERNETES_VERSION)
 BIN = Path(sys.executable).parent
-CHART = REPOSITORY / "roles" / "riva" / "files" / "chart"
 FOLDER = CACHE / "conform"
 GATEWAY = (GATEWAY_API_SOURCES, "config/crd/standard/*.yaml", "")
 # What says nothing about whether an object is right.
@@ -257,8 +257,7 @@ def values_of(case):
 
 def render(values):
     """What the chart makes of them, as text."""
-    words = [BIN / "helm", "template", "riva-asr", CHART, "--namespace", "riva", "-f", "-"]
-    done = subprocess.run(words, input=json.dumps(values), capture_output=True, text=True)
+    done = charts.helm("template", "riva-asr", charts.RIVA, "--namespace", "riva", values=values)
     if done.returncode:
         raise ValueError(done.stderr)
     return done.stdout
@@ -279,7 +278,7 @@ def complaints(text, version):
 def main():
     wrong = 0
     # A template that no case renders would be held against nothing.
-    unseen = {path.name for path in (CHART / "templates").glob("*.yaml")}
+    unseen = {path.name for path in (charts.RIVA / "templates").glob("*.yaml")}
     for case, (oldest, *_rest) in CASES.items():
         text = render(values_of(case))
         unseen = {name for name in unseen if f"/templates/{name}\n" not in text}

@@ -3,46 +3,28 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lab.charts.stage import CHARTS, DEFINITIONS, GO_MODULES, ModuleMissingError, stage
+from tests.unit import charts
 from tests.unit.lab.upstream_keys import FIXTURES, known_keys, tree_of_values, unknown_keys
 
 FOLDER = Path(__file__).resolve().parents[3] / "lab" / "charts"
-HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
-
-
-def helm(*arguments: str, values: dict | None = None) -> subprocess.CompletedProcess:
-    assert HELM, "no helm: install requirements-dev.txt"
-    return subprocess.run(
-        [HELM, *arguments, *(["-f", "-"] if values is not None else [])],
-        input=None if values is None else yaml.safe_dump(values),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def rendered(chart: str, values: dict, release: str = "", namespace: str = "ns") -> dict[tuple[str, str], dict]:
     """Render a chart: (kind, name) to object."""
-    result = helm("template", release or chart, str(FOLDER / chart), "-n", namespace, "--include-crds", values=values)
-    assert result.returncode == 0, result.stderr
-    objects = [item for item in yaml.safe_load_all(result.stdout) if item]
+    objects = charts.rendered(FOLDER / chart, values, release or chart, namespace)
     found = {(item["kind"], item["metadata"]["name"]): item for item in objects}
     assert len(found) == len(objects), "two objects of one kind and name"
     return found
 
 
 def refusal(chart: str, values: dict) -> str:
-    result = helm("template", chart, str(FOLDER / chart), values=values)
-    assert result.returncode != 0, "it should have been refused"
-    return result.stderr
+    return charts.refusal(FOLDER / chart, values)
 
 
 def container(workload: dict) -> dict:
@@ -54,7 +36,7 @@ def container(workload: dict) -> dict:
 
 @pytest.mark.parametrize("chart", CHARTS)
 def test_lint(chart):
-    result = helm("lint", "--strict", str(FOLDER / chart))
+    result = charts.helm("lint", "--strict", FOLDER / chart)
     assert result.returncode == 0, result.stdout
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +13,11 @@ from ansible_collections.speechops.riva.plugins.module_utils import bundles, dri
 from ansible_collections.speechops.riva.plugins.module_utils.gpu_generations import REPOSITORIES
 from ansible_collections.speechops.riva.plugins.module_utils.riva_values import merged
 
+from tests.unit import charts
 from tests.unit.plugins.test_gpu_pains import changed
 from tests.unit.roles.test_driver_plan import BARE, SETTINGS, system
 
 ROOT = Path(__file__).resolve().parents[3]
-HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
 CHARTS = [*sorted(path.parent for path in (ROOT / "lab/charts").glob("*/Chart.yaml")), ROOT / "roles/riva/files/chart"]
 MIRROR = "registry.example.com:5000/mirror"
 
@@ -181,17 +178,9 @@ def test_the_nodes_packages_are_those_that_the_role_installs(version):
 
 
 def rendered(chart: Path, values: dict) -> set[str]:
-    done = subprocess.run(
-        [HELM, "template", "x", chart, "--namespace=y", "-f", "-"],
-        input=json.dumps(values),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {image for item in yaml.safe_load_all(done.stdout) for image in bundles.images_of(item)}
+    return {image for item in charts.rendered(chart, values) for image in bundles.images_of(item)}
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed here")
 @pytest.mark.parametrize("s3", [{}, {"path": "speech/a100"}], ids=["NGC", "a bucket"])
 @pytest.mark.parametrize("chart", CHARTS, ids=[chart.name for chart in CHARTS])
 def test_every_image_of_a_chart_comes_from_the_mirror(chart, s3):

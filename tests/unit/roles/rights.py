@@ -9,12 +9,12 @@ The fixture ``tests/fixtures/upstream_rights.json`` is made from the unmodified 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+
+from tests.unit import charts
 
 ROOT = Path(__file__).resolve().parents[3]
 FIXTURE = ROOT / "tests" / "fixtures" / "upstream_rights.json"
@@ -60,12 +60,9 @@ def beyond_reading(rules: list[dict]) -> list[str]:
 
 def rendered(folder: Path) -> dict[str, dict[str, list[str]]]:
     """By chart and ClusterRole; each ClusterRole, also one that only reads."""
-    helm = shutil.which("helm", path=str(Path(sys.executable).parent)) or "helm"
     found: dict[str, dict[str, list[str]]] = {}
     for chart, values in values_of_roles().items():
-        words = [helm, "template", chart, folder / chart, "--namespace=x", "-f", "-"]
-        done = subprocess.run(words, input=json.dumps(values), capture_output=True, text=True, check=True)
-        items = [item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] == "ClusterRole"]
+        items = [item for item in charts.rendered(folder / chart, values, chart) if item["kind"] == "ClusterRole"]
         found[chart] = {item["metadata"]["name"]: beyond_reading(item["rules"]) for item in items}
     return found
 

@@ -3,32 +3,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import keda_rules, scaling_rules
 
 from lab.settings import CACHE
+from tests.unit import charts
 
-CHART = Path(__file__).resolve().parents[3] / "roles" / "riva" / "files" / "chart"
-HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
 PROMTOOL = shutil.which("promtool", path=f"{CACHE}/bin") or shutil.which("promtool")
 
 
-def helm(values):
-    command = [HELM, "template", "riva-asr", str(CHART), "--namespace", "speech", "-f", "-"]
-    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
-
-
 def rendered(values):
-    answer = helm(values)
-    assert answer.returncode == 0, answer.stderr
-    return {item["kind"]: item for item in yaml.safe_load_all(answer.stdout) if item}
+    return {item["kind"]: item for item in charts.rendered(charts.RIVA, values, namespace="speech")}
 
 
 def scaled(minimum=1, interval="15s", **keda):
@@ -43,10 +32,6 @@ def scaled(minimum=1, interval="15s", **keda):
     return found["ScaledObject"]["spec"]
 
 
-needs_helm = pytest.mark.skipif(not HELM, reason="helm is not installed here")
-
-
-@needs_helm
 @pytest.mark.parametrize("interval", [5, 15, 30])
 def test_the_chart_asks_what_the_rule_set_asks(interval):
     queries = [trigger["metadata"]["query"] for trigger in scaled(0, f"{interval}s")["triggers"]]
@@ -59,7 +44,6 @@ def test_the_chart_asks_what_the_rule_set_asks(interval):
     assert queries == [*wanted, keda_rules.wake_query("speech", "riva-asr")]
 
 
-@needs_helm
 def test_with_a_pod_at_least_there_is_no_way_down_to_zero_and_no_answer_is_an_error():
     spec = scaled(2)
     assert [trigger["metadata"]["threshold"] for trigger in spec["triggers"]] == ["10", "19"]
@@ -68,7 +52,6 @@ def test_with_a_pod_at_least_there_is_no_way_down_to_zero_and_no_answer_is_an_er
     assert spec["fallback"] == {"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"}
 
 
-@needs_helm
 def test_the_hpa_that_keda_makes_has_the_name_and_the_behaviour_that_the_charts_own_has():
     spec = scaled()
     hpa = rendered({})["HorizontalPodAutoscaler"]
@@ -77,7 +60,6 @@ def test_the_hpa_that_keda_makes_has_the_name_and_the_behaviour_that_the_charts_
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 3)
 
 
-@needs_helm
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -88,9 +70,7 @@ def test_the_hpa_that_keda_makes_has_the_name_and_the_behaviour_that_the_charts_
     ],
 )
 def test_what_can_not_work_is_refused(values, words):
-    answer = helm(values)
-    assert answer.returncode != 0
-    assert words in answer.stderr.replace("/", ".")
+    assert words in charts.refusal(charts.RIVA, values).replace("/", ".")
 
 
 # What Prometheus says: (series, minute, answer); the windows are those of 15 s scrapes.

@@ -4,21 +4,14 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
-import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.unit import charts
 from tests.unit.roles.pod_security import BASELINE, RESTRICTED, broken, containers, level
 
 ROOT = Path(__file__).resolve().parents[3]
-HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
-pytestmark = pytest.mark.skipif(not HELM, reason="helm is not installed here")
 
 WITH_LIMIT = {"streams": {"limit": 20}, "networkPolicy": {"enabled": True}}
 CLAIM = {"modelStore": {"type": "pvc"}}
@@ -48,20 +41,8 @@ SHAPES = {
 }  # fmt: skip
 
 
-@cache
-def _objects(chart: str, values: str) -> list[dict]:
-    done = subprocess.run(
-        [HELM, "template", "riva-asr", ROOT / chart, "--namespace", "riva", "-f", "-"],
-        input=values,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
-
-
 def pods(values: dict, chart: str = "roles/riva/files/chart") -> list[dict]:
-    found = _objects(chart, json.dumps(values))
+    found = charts.rendered(ROOT / chart, values)
     return [item["spec"]["template"]["spec"] for item in found if "template" in item.get("spec", {})]
 
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.unit import charts
 from tests.unit.roles.rights import FIXTURE, ROOT, beyond_reading, of_role, values_of_roles
 
-HELM = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
 MADE = json.loads(FIXTURE.read_text())
 RIGHTS = MADE["rights"]
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -69,22 +64,16 @@ def test_what_goes_beyond_reading(rules, found):
     assert beyond_reading(rules) == found
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed here")
 def test_the_labs_traefik_has_the_same_rights_as_upstreams():
-    values = json.dumps(values_of_roles()["traefik"])
-    words = [HELM, "template", "traefik", ROOT / "lab/charts/traefik", "-n", "traefik", "-f", "-"]
-    done = subprocess.run(words, input=values, capture_output=True, text=True, check=True)
-    kinds = [item["kind"] for item in yaml.safe_load_all(done.stdout) if item]
+    objects = charts.rendered(ROOT / "lab/charts/traefik", values_of_roles()["traefik"], "traefik", "traefik")
+    kinds = [item["kind"] for item in objects]
     assert "ClusterRole" not in kinds
     assert kinds.count("Role") == 2
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed here")
 def test_the_labs_keda_changes_no_more_than_upstreams():
-    values = json.dumps(values_of_roles()["keda"])
-    words = [HELM, "template", "keda", ROOT / "lab/charts/keda", "-n", "keda", "-f", "-"]
-    done = subprocess.run(words, input=values, capture_output=True, text=True, check=True)
-    roles = [item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] == "ClusterRole"]
+    objects = charts.rendered(ROOT / "lab/charts/keda", values_of_roles()["keda"], "keda", "keda")
+    roles = [item for item in objects if item["kind"] == "ClusterRole"]
     upstreams = {right for rights in RIGHTS["keda"].values() for right in rights}
     found = {right for item in roles for right in beyond_reading(item["rules"])}
     # The lab's has one rule for all of KEDA's own kinds.
@@ -92,9 +81,6 @@ def test_the_labs_keda_changes_no_more_than_upstreams():
     assert [right for right in upstreams | found if "secrets" in right or right.endswith(": *.*")] == []
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed here")
 def test_our_own_chart_asks_for_no_rights():
-    words = [HELM, "template", "riva-asr", Path("roles/riva/files/chart"), "-n", "riva"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    kinds = {item["kind"] for item in yaml.safe_load_all(done.stdout) if item}
+    kinds = {item["kind"] for item in charts.rendered(charts.RIVA)}
     assert not kinds & {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ServiceAccount"}

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import subprocess
 
-import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_dashboard, scaling_rules
 
 from docs import generate
+from tests.unit import charts
 from tests.unit.plugins.test_scaling_rules_promtool import promtool
-from tests.unit.roles.test_riva_chart import CHART, HELM, helm
 
 
 def queries(dashboard):
@@ -23,7 +22,6 @@ def test_the_charts_file_is_what_the_rule_set_makes():
     assert generate.DASHBOARD.read_text(encoding="utf-8") == generate.dashboard(), "run: python docs/generate.py"
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed here")
 def test_the_chart_fills_it_in_for_its_release():
     values = {
         "autoscaling": {
@@ -31,10 +29,8 @@ def test_the_chart_fills_it_in_for_its_release():
             "demand": {"plannedStreams": 19, "horizonSeconds": 31, "spareStreams": 33, "spareShare": 0.105},
         }
     }
-    answer = helm("template", "riva-tts", str(CHART), "--namespace", "speech", values=values)
-    assert answer.returncode == 0, answer.stderr
-    items = [item for item in yaml.safe_load_all(answer.stdout) if item and item["kind"] == "ConfigMap"]
-    (item,) = [item for item in items if item["metadata"]["name"] == "riva-tts-dashboard"]
+    objects = charts.rendered(charts.RIVA, values, "riva-tts", "speech")
+    (item,) = [item for item in objects if item["metadata"]["name"] == "riva-tts-dashboard"]
     assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
     (text,) = item["data"].values()
     wanted = scaling_dashboard.dashboard("speech", "riva-tts", 31, 33, 0.105, 19, 5)

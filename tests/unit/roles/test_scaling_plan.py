@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import riva_values, scaling_plan
 
-from tests.unit.roles.test_riva_chart import CHART, HELM, helm
+from tests.unit import charts
 from tests.unit.roles.test_riva_values import SETTINGS as VALUES_SETTINGS
 
 SETTINGS = {**VALUES_SETTINGS, "calibration": {}}
@@ -106,16 +103,14 @@ def test_what_is_given_away_slowly_when_it_takes_long_to_come_back(load, calm, o
     assert scaling_plan.behavior(load)["scaleUp"] == scaling_plan.API_DEFAULT_BEHAVIOR["scaleUp"]
 
 
-@pytest.mark.skipif(not HELM, reason="helm is not installed here")
 @pytest.mark.parametrize("preset", scaling_plan.PRESETS)
 @pytest.mark.parametrize("figures", [KNOWN, {"planned_streams": 29}, {}], ids=["limit", "no limit", "nothing known"])
 def test_the_chart_writes_the_hpa_of_the_rule_set(preset, figures):
     service = {"name": "riva-asr", **({} if preset == "article" else figures)}
     settings = {**SETTINGS, "scaling_preset": preset}
     values = riva_values.chart_values(service, settings)
-    answer = helm("template", "riva-asr", str(CHART), "--namespace", "speech", values=json.loads(json.dumps(values)))
-    assert answer.returncode == 0, answer.stderr
-    (hpa,) = [item for item in yaml.safe_load_all(answer.stdout) if item and item["kind"].startswith("Horizontal")]
+    objects = charts.rendered(charts.RIVA, values, namespace="speech")
+    (hpa,) = [item for item in objects if item["kind"].startswith("Horizontal")]
     chosen = scaling_plan.plan(service, {}, settings)
     assert hpa["spec"]["metrics"] == scaling_plan.hpa_metrics("riva-asr", chosen)
     assert hpa["spec"]["behavior"] == chosen.behavior
