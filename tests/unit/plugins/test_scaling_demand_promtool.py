@@ -1,14 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The demand of a speech service on Prometheus' own engine, over what happens to pods and scrapes."""
 
-import subprocess
 from functools import partial
 
 import pytest
-import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
 
-from tests.unit.plugins.test_scaling_rules_promtool import promtool
+from tests.unit.prometheus import holds, judged
 
 
 def limited(service, pod, streams, refused="0x60", done="0+900x60"):
@@ -91,10 +89,7 @@ def asked(tmp_path, query, expected, moment="10m"):
         }
         for service, value in expected.items()
     ]
-    file = tmp_path / "test.yml"
-    case = {"interval": "15s", "input_series": INPUT, "promql_expr_test": tests}
-    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
-    return subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    return judged(tmp_path, {"input_series": INPUT, "promql_expr_test": tests})
 
 
 def test_streams_that_run_or_were_refused(tmp_path):
@@ -159,11 +154,7 @@ def test_the_pictures_queries(tmp_path):
         samples(rules.streams_query("riva", "hot-pod", by=()), [("{}", 20)]),
         samples(rules.refused_query("riva", "refusing"), [("{}", 16)]),
     ]
-    file = tmp_path / "test.yml"
-    case = {"interval": "15s", "input_series": INPUT, "promql_expr_test": tests}
-    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
-    done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    holds(tmp_path, {"input_series": INPUT, "promql_expr_test": tests})
 
 
 @pytest.mark.parametrize(

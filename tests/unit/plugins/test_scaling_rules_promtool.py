@@ -1,22 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The rules on Prometheus' own engine. Needs promtool, from PATH or from the lab's cache."""
-
-import os
-import shutil
-import subprocess
-from pathlib import Path
+"""The rules on Prometheus' own engine."""
 
 import pytest
-import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
 
-
-def promtool():
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "speechops-lab"
-    found = shutil.which("promtool") or next((str(path) for path in cache.glob("**/promtool")), None)
-    if not found:
-        pytest.skip("promtool is neither in PATH nor in the lab's cache")
-    return found
+from tests.unit.prometheus import judged
 
 
 def series(pod, model, queue, done):
@@ -73,13 +61,9 @@ def test_mean_time_in_the_queue(tmp_path, query, expected, moment):
 
 
 def asked(tmp_path, query, expected, moment):
-    tool = promtool()
     samples = [{"labels": f'{{pod="{pod}"}}', "value": value} for pod, value in expected.items()]
     test = {"expr": f"round(({query}) * 1e6) / 1e6", "eval_time": moment, "exp_samples": samples}
-    case = {"interval": "15s", "input_series": INPUT, "promql_expr_test": [test]}
-    file = tmp_path / "test.yml"
-    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [case]}))
-    return subprocess.run([tool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    return judged(tmp_path, {"input_series": INPUT, "promql_expr_test": [test]})
 
 
 @pytest.mark.parametrize(

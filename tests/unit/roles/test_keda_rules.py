@@ -3,17 +3,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import pytest
-import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import keda_rules, scaling_rules
 
-from lab.settings import CACHE
 from tests.unit import charts
-
-PROMTOOL = shutil.which("promtool", path=f"{CACHE}/bin") or shutil.which("promtool")
+from tests.unit.prometheus import holds
 
 
 def rendered(values):
@@ -109,12 +103,10 @@ CASES = {
 }
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="promtool is not there: python -m lab prepare")
 def test_what_prometheus_makes_of_the_queries(tmp_path):
     tests = [
         {
             "name": name,
-            "interval": "15s",
             "input_series": [{"series": key, "values": values} for key, values in series.items()],
             "promql_expr_test": [
                 {
@@ -126,10 +118,7 @@ def test_what_prometheus_makes_of_the_queries(tmp_path):
         }
         for name, (series, query, answer) in CASES.items()
     ]
-    file = tmp_path / "tests.yml"
-    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}), encoding="utf-8")
-    done = subprocess.run([PROMTOOL, "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    holds(tmp_path, *tests)
 
 
 def test_the_placeholders_are_no_part_of_another_word():

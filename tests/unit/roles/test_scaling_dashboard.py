@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_dashboard, scaling_rules
 
 from docs import generate
 from tests.unit import charts
-from tests.unit.plugins.test_scaling_rules_promtool import promtool
+from tests.unit.prometheus import holds, promtool
 
 
 def queries(dashboard):
@@ -49,7 +48,7 @@ def test_every_query_is_promql(tmp_path):
     rules = [{"record": f"query_{at}", "expr": query} for at, query in enumerate(found)]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    done = subprocess.run([promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    done = promtool("check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -73,12 +72,8 @@ def test_free_gpus_are_those_that_no_living_pod_asks_for(tmp_path):
 
     def case(values, wanted):
         return {
-            "interval": "15s",
             "input_series": [{"series": name, "values": f"{value}x4"} for name, value in values.items()],
             "promql_expr_test": [{"expr": free, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": wanted}]}],
         }
 
-    file = tmp_path / "free.yml"
-    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case(series, 5), case(nobody, 8)]}))
-    done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    holds(tmp_path, case(series, 5), case(nobody, 8))
