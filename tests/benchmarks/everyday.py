@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lab.settings import CACHE, STATE
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 # The private values of a release that the inventory of the lab installs, and where its chart lies.
@@ -38,7 +40,7 @@ def timed(*words: str | Path) -> tuple[float, float]:
     return round(time.monotonic() - start, 2), round(processor_time() - computed, 2)
 
 
-def releases(kubeconfig: str) -> list[dict]:
+def releases(kubeconfig: Path) -> list[dict]:
     """All releases on the lab, with their values in files."""
     helm = [str(BIN / "helm"), f"--kubeconfig={kubeconfig}"]
     found = json.loads(subprocess.check_output([*helm, "list", "--all-namespaces", "--output=json"]))
@@ -50,7 +52,7 @@ def releases(kubeconfig: str) -> list[dict]:
     return found
 
 
-def by_hand(kubeconfig: str, release: dict, charts: Path) -> tuple[float, float]:
+def by_hand(kubeconfig: Path, release: dict, charts: Path) -> tuple[float, float]:
     name = release["chart"].rsplit("-", 1)[0]
     chart = charts / name if name in CHARTS else ROOT / "roles" / "riva" / "files" / "chart"
     return timed(
@@ -72,8 +74,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", default=str(ROOT / "build" / "bench" / "everyday.json"))
     options = parser.parse_args()
-    kubeconfig = f"/var/lib/speechops-lab/{options.lab}/admin.kubeconfig"
-    charts = Path.home() / ".cache" / "speechops-lab" / "charts"
+    kubeconfig = STATE / options.lab / "admin.kubeconfig"
+    charts = CACHE / "charts"
     rounds = []
     for number in range(options.rounds):
         site = timed(BIN / "ansible-playbook", "-e", f"lab_name={options.lab}", "site.yml")

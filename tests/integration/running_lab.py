@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+from lab.settings import CACHE, MARKER, REPOSITORY, STATE
+
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+HELM = Path(sys.executable).with_name("helm")
+KUBECTL = CACHE / "bin" / "kubectl"
+CHARTS = CACHE / "charts"
 # Speech for the load test: the distribution's, or what came with a bundle.
 AUDIO = [
-    str(folder)
-    for folder in (Path("/usr/share/pocketsphinx/test/data/librivox"), Path.home() / ".cache/speechops-lab/audio")
-    if folder.is_dir()
+    str(folder) for folder in (Path("/usr/share/pocketsphinx/test/data/librivox"), CACHE / "audio") if folder.is_dir()
 ][:1]
 
 
@@ -39,12 +41,21 @@ def run(*command: str, timeout: float = 600, check: bool = True, **environment: 
     return done
 
 
+def settings_of(name: str) -> dict:
+    """What a lab was brought up with."""
+    return json.loads((STATE / name / "lab.json").read_text())
+
+
 @dataclass(frozen=True)
 class RunningLab:
     """A lab that is up."""
 
     name: str
     network: str
+
+    @classmethod
+    def that_is_up(cls, name: str) -> RunningLab:
+        return cls(name, settings_of(name)["network"])
 
     def command(self, *arguments: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess:
         """Run ``python -m lab`` for this lab."""
@@ -58,15 +69,14 @@ class RunningLab:
         return json.loads(self.command("status", "--json", check=False).stdout)
 
     def kubectl(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
-        kubectl = Path.home() / ".cache" / "speechops-lab" / "bin" / "kubectl"
-        return run(kubectl, f"--kubeconfig={self.kubeconfig}", *arguments, check=check, timeout=timeout).stdout
+        return run(KUBECTL, f"--kubeconfig={self.kubeconfig}", *arguments, check=check, timeout=timeout).stdout
 
     def get(self, *arguments: str) -> dict:
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
     @property
     def kubeconfig(self) -> str:
-        return f"/var/lib/speechops-lab/{self.name}/admin.kubeconfig"
+        return str(STATE / self.name / "admin.kubeconfig")
 
     def play(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess:
         """Run ``ansible-playbook`` against this lab."""
@@ -82,14 +92,14 @@ def traces(name: str) -> list[str]:
                 environment = (folder / "environ").read_bytes()
             except OSError:
                 continue
-            if f"SPEECHOPS_LAB=/var/lib/speechops-lab/{name}\0".encode() in environment:
+            if f"{MARKER}={STATE / name}\0".encode() in environment:
                 found.append(f"process {folder.name}")
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"speechops-lab/{name}" in line]
     links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout
     found += [line for line in links.splitlines() if line.startswith(f"sol-{name}@") or line.startswith(f"sol-{name} ")]
     groups = Path("/sys/fs/cgroup")
     found += [str(path) for depth in ("", "*/") for path in groups.glob(f"{depth}speechops-lab-{name}")]
-    found += [str(path) for path in Path("/var/lib/speechops-lab").glob(f"{name}*")]
+    found += [str(path) for path in STATE.glob(f"{name}*")]
     return found
 
 

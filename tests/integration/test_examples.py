@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY
+from tests.integration.running_lab import AUDIO, CHARTS, HELM, REPOSITORY
 
 MODULES = sorted((REPOSITORY / "plugins" / "modules").glob("*.py"))
 # What an example meets on the lab that is no fault of it: part of the message that says so.
@@ -42,7 +42,7 @@ def on_the_lab(task: dict, charts: Path, folder: Path) -> dict:
     for there, here in {
         "/etc/riva/admin.kubeconfig": "{{ cluster_kubeconfig }}",
         "/etc/kubernetes/admin.conf": "{{ cluster_kubeconfig }}",
-        "/usr/local/bin/helm": str(PLAYBOOK.parent / "helm"),
+        "/usr/local/bin/helm": str(HELM),
         "calls.csv": str(folder / "calls.csv"),
         "/srv/speech/calls": AUDIO[0] if AUDIO else "/srv/speech/calls",
     }.items():
@@ -63,11 +63,10 @@ def on_the_lab(task: dict, charts: Path, folder: Path) -> dict:
 def results(installed, tmp_path_factory):
     """Name of an example to what its task returned, all of them run in one play."""
     folder = tmp_path_factory.mktemp("examples")
-    charts = Path.home() / ".cache" / "speechops-lab" / "charts"
     (folder / "calls.csv").write_text("start,length\n0,5\n1,5\n", encoding="utf-8")
     tasks = []
     for number, (_module, task) in enumerate(EXAMPLES):
-        tasks.append({**on_the_lab(task, charts, folder), "ignore_errors": True})
+        tasks.append({**on_the_lab(task, CHARTS, folder), "ignore_errors": True})
         tasks[-1].setdefault("register", f"__example_{number}")
     seen = {task["register"]: task["name"] for task in tasks}
     collect = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import eventually
+from tests.integration.running_lab import KUBECTL, eventually
 
 POD = """
 apiVersion: v1
@@ -97,8 +97,7 @@ def test_node_port_and_load_balancer_answer_from_outside(trial):
 
 def test_logs_and_port_forward(trial):
     assert trial.kubectl("logs", "-n", "trial", "web").strip() == "serving"
-    kubectl = Path.home() / ".cache" / "speechops-lab" / "bin" / "kubectl"
-    command = [kubectl, f"--kubeconfig={trial.kubeconfig}", "port-forward", "-n", "trial", "pod/web", ":8080"]
+    command = [KUBECTL, f"--kubeconfig={trial.kubeconfig}", "port-forward", "-n", "trial", "pod/web", ":8080"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
         try:
             port = re.search(r"127.0.0.1:(\d+)", forward.stdout.readline())[1]

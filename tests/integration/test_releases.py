@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import run
+from tests.integration.running_lab import CHARTS, HELM, run
 from tests.integration.validators import answer, until
 
-HELM = Path(sys.executable).with_name("helm")
-CHART = Path.home() / ".cache" / "speechops-lab" / "charts" / "traefik"
+CHART = CHARTS / "traefik"
 CRD = "ingressroutes.traefik.io"
 
 

@@ -17,12 +17,11 @@ import grpc
 from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import RATE, Way, channel, tone
 from riva.client.proto import riva_asr_pb2, riva_audio_pb2
 
-from tests.integration.running_lab import REPOSITORY, RunningLab, run
+from tests.integration.running_lab import HELM, REPOSITORY, RunningLab, run
 from tests.integration.validators import until
 
 STREAM = "/nvidia.riva.asr.RivaSpeechRecognition/StreamingRecognize"
 CHART = REPOSITORY / "roles/riva/files/chart"
-HELM = REPOSITORY / ".venv/bin/helm"
 
 
 @dataclass

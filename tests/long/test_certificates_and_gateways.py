@@ -23,7 +23,7 @@ from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
 from lab import extras
 from lab.settings import Lab
 from tests.benchmarks.bare_apiserver import BareApiserver, free_port
-from tests.integration.running_lab import REPOSITORY, run
+from tests.integration.running_lab import HELM, REPOSITORY, run
 
 KINDS = "cert-manager.io/v1"
 NAMES = ["10.1.2.3", "asr.example.com"]
@@ -134,8 +134,7 @@ def rendered(chart: str, name: str, values: dict, folder, *templates: str) -> st
     file = folder / f"{name}.json"
     file.write_text(json.dumps(values))
     shown = [word for template in templates for word in ("-s", f"templates/{template}")]
-    helm = REPOSITORY / ".venv/bin/helm"
-    return run(helm, "template", name, chart, "-n", name.split("-")[0], "-f", str(file), *shown).stdout
+    return run(HELM, "template", name, chart, "-n", name.split("-")[0], "-f", str(file), *shown).stdout
 
 
 def test_the_charts_grpcroute_leads_to_the_service(api, server, tmp_path):

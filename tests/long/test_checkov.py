@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import PLAYBOOK, REPOSITORY, run
+from tests.integration.running_lab import HELM, REPOSITORY, run
 
 VERSION = "3.3.30"
 CHART = REPOSITORY / "roles" / "riva" / "files" / "chart"
@@ -50,8 +50,7 @@ def checkov(tmp_path_factory):
 
 def findings(checkov: Path, folder: Path, values: dict) -> dict[str, str]:
     """Ids of the checks that fail, with their names."""
-    helm = PLAYBOOK.parent / "helm"
-    words = [helm, "template", "riva-asr", CHART, "--namespace=riva", "-f", "-"]
+    words = [HELM, "template", "riva-asr", CHART, "--namespace=riva", "-f", "-"]
     rendered = subprocess.run(words, input=json.dumps(values), capture_output=True, text=True, check=True).stdout
     (folder / "rendered.yaml").write_text(rendered)
     look = [checkov, "--file", folder / "rendered.yaml", "--framework", "kubernetes", "--output", "json"]

@@ -11,10 +11,10 @@ import signal
 
 import pytest
 
-from tests.integration.running_lab import open_kind, run
+from tests.integration.running_lab import HELM, open_kind, run
 from tests.integration.test_site import extra, recap
 from tests.integration.validators import answer, until, validate
-from tests.integration.way_in import HELM, load_balancer
+from tests.integration.way_in import load_balancer
 
 
 def look(lab) -> dict:

@@ -17,14 +17,12 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import PLAYBOOK, REPOSITORY, eventually, run
+from tests.integration.running_lab import CHARTS, HELM, PLAYBOOK, REPOSITORY, eventually, run
 from tests.integration.test_site import INVENTORY, changes, extra, recap
 
-HELM = PLAYBOOK.parent / "helm"
 CHART = REPOSITORY / "roles" / "riva" / "files" / "chart"
 FIRST, KILLS = int(os.environ.get("FIRST", "0")), int(os.environ.get("KILLS", "20"))
 NAMESPACES = {
@@ -245,7 +243,7 @@ def test_helm_died_in_pending_upgrade(installed):
 def test_helm_died_in_pending_install(installed):
     """Of an installation that never was there is nothing to go back to."""
     run(HELM, "uninstall", "traefik", "--namespace=traefik", "--wait", f"--kubeconfig={installed.kubeconfig}")
-    chart = Path.home() / ".cache" / "speechops-lab" / "charts" / "traefik"
+    chart = CHARTS / "traefik"
     helm_dies(installed, "install", "traefik", chart, "--namespace=traefik", "--set=image.tag=nowhere")
     assert releases(installed)["traefik"] == "pending-install"
     output = converges(installed, "--tags", "traefik,always")

@@ -21,10 +21,10 @@ import yaml
 from lab.extras import METALLB_PROGRAMS, METALLB_VERSION, gobgp
 from lab.settings import Lab
 from tests.benchmarks.bare_apiserver import free_port
-from tests.integration.running_lab import run
+from tests.integration.running_lab import HELM, run
 from tests.integration.test_site import changes, extra, recap
 from tests.integration.validators import until, validate
-from tests.integration.way_in import HELM, load_balancer
+from tests.integration.way_in import load_balancer
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules i
 
 from lab.extras import RCLONE_VERSION
 from lab.processes import node_process
-from lab.settings import Lab
+from lab.settings import STATE, Lab
 from tests.integration.running_lab import eventually, run
 from tests.integration.way_in import Service
 
@@ -183,7 +183,7 @@ def bucket(installed, tmp_path):
 
 def stored(installed, node: str) -> list[Path]:
     """The models in the node's folder."""
-    folder = Path("/var/lib/speechops-lab") / installed.name / "nodes" / node
+    folder = STATE / installed.name / "nodes" / node
     return list(folder.glob("**/cache-test/models/conformer/1/model.plan"))
 
 

@@ -11,7 +11,7 @@ import re
 import pytest
 
 from tests.integration.frail import Frail
-from tests.integration.running_lab import PLAYBOOK, eventually, run
+from tests.integration.running_lab import HELM, eventually, run
 from tests.integration.test_site import INVENTORY, changes, extra
 from tests.integration.test_verify_broken_chain import other_rules, server
 from tests.integration.validators import causes, until, validate
@@ -149,7 +149,7 @@ def test_a_wait_that_runs_out_tells_why(installed, tmp_path, values, in_the_way,
     finally:
         for item in in_the_way:
             installed.kubectl("delete", item["kind"], item["metadata"]["name"], "-n", "riva")
-        helm = [PLAYBOOK.parent / "helm", f"--kubeconfig={installed.kubeconfig}"]
+        helm = [HELM, f"--kubeconfig={installed.kubeconfig}"]
         run(*helm, "uninstall", "waits", "--namespace=riva", "--wait", check=False)
     assert done.returncode != 0
     told = " ".join(done.stdout.split())

@@ -8,7 +8,7 @@ import urllib.parse
 import pytest
 
 from tests.integration.callers import Callers
-from tests.integration.running_lab import PLAYBOOK, eventually, run
+from tests.integration.running_lab import HELM, eventually, run
 from tests.integration.test_site import INVENTORY, extra, recap
 
 ONE, TWO = "riva-asr", "riva-two"
@@ -23,8 +23,7 @@ SERVICES = [
 def both(installed):
     """The second service beside the first one, until the module ends."""
     yield installed, installed.play("site.yml", "--tags", "always,riva,verify", *extra(riva_services=SERVICES)).stdout
-    helm = PLAYBOOK.parent / "helm"
-    run(helm, "uninstall", TWO, "--namespace=riva", "--wait", f"--kubeconfig={installed.kubeconfig}")
+    run(HELM, "uninstall", TWO, "--namespace=riva", "--wait", f"--kubeconfig={installed.kubeconfig}")
     installed.play("site.yml", "--tags", "always,riva")
 
 

@@ -12,8 +12,9 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import channel, tone
 from riva.client.proto import riva_asr_pb2, riva_audio_pb2
 
+from tests.integration.running_lab import HELM, run
 from tests.integration.test_site import extra
-from tests.integration.way_in import HELM, run, way_of
+from tests.integration.way_in import way_of
 
 RECOGNIZE = "/nvidia.riva.asr.RivaSpeechRecognition/Recognize"
 # No GPUs: it is the queue that is looked at. One pod carries 4 requests in 180 ms, so that few calls fill it.

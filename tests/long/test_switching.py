@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import RunningLab, eventually
+from tests.integration.running_lab import RunningLab, eventually, settings_of
 from tests.integration.validators import until, validate
 from tests.integration.way_in import Traffic, address_of, lost
 
@@ -66,7 +65,7 @@ def whole(lab) -> str:
 def ready():
     """A lab with four GPU nodes, of its own unless the one that USE_LAB names has as many; with KEDA's images."""
     used = os.environ.get("USE_LAB")
-    found = json.loads(Path(f"/var/lib/speechops-lab/{used}/lab.json").read_text()) if used else {}
+    found = settings_of(used) if used else {}
     own = found.get("gpu_nodes", 0) < 4
     lab = RunningLab("young", "10.77.0.0/22") if own else RunningLab(used, found["network"])
     if own:

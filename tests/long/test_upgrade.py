@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY, run
+from tests.integration.running_lab import AUDIO, CHARTS, HELM, PLAYBOOK, REPOSITORY, run
 from tests.integration.test_site import changes, extra, recap
-
-CHARTS = Path.home() / ".cache" / "speechops-lab" / "charts"
 
 
 def charts(folder: Path, version: str) -> Path:
@@ -26,8 +24,7 @@ def charts(folder: Path, version: str) -> Path:
 
 def deployed(lab) -> str:
     """Chart of Traefik's release."""
-    helm = PLAYBOOK.parent / "helm"
-    listed = run(helm, "list", "-n", "traefik", "-o", "json", f"--kubeconfig={lab.kubeconfig}").stdout
+    listed = run(HELM, "list", "-n", "traefik", "-o", "json", f"--kubeconfig={lab.kubeconfig}").stdout
     return json.loads(listed)[0]["chart"]
 
 

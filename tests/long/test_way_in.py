@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_ready
 from ansible_collections.speechops.riva.plugins.module_utils.outside_calls import PREFACE
 
-from tests.integration.running_lab import PLAYBOOK, REPOSITORY
+from tests.integration.running_lab import KUBECTL, PLAYBOOK, REPOSITORY
 from tests.integration.test_site import extra
 from tests.integration.way_in import (
     Outcome,
@@ -315,7 +315,7 @@ async def command(*words: str) -> None:
 
 
 def kubectl_of(lab):
-    return (str(Path.home() / ".cache/speechops-lab/bin/kubectl"), f"--kubeconfig={lab.kubeconfig}")
+    return (str(KUBECTL), f"--kubeconfig={lab.kubeconfig}")
 
 
 def under_load(service, name, *steps):

@@ -19,10 +19,10 @@ from ansible_collections.speechops.riva.plugins.module_utils import certificates
 
 from lab import extras
 from lab.settings import Lab
-from tests.integration.running_lab import run
+from tests.integration.running_lab import HELM, run
 from tests.integration.test_site import INVENTORY, changes, extra, recap
 from tests.integration.validators import until, validate
-from tests.integration.way_in import HELM, address_of
+from tests.integration.way_in import address_of
 
 NAME = "asr.example.com"
 # One service that answers to a host name.

@@ -24,6 +24,8 @@ from pathlib import Path
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import report_compare, scaling_plan
 
+from lab.settings import STATE
+
 from . import recorded
 
 FOLDER = Path("build/lab-comparison")
@@ -166,7 +168,7 @@ def settle(lab: str, timeout: float = 420) -> None:
     kubectl = Path.home() / ".cache/speechops-lab/bin/kubectl"
     words = [
         kubectl,
-        f"--kubeconfig=/var/lib/speechops-lab/{lab}/admin.kubeconfig",
+        f"--kubeconfig={STATE / lab / 'admin.kubeconfig'}",
         "get",
         "pods",
         "-n",
