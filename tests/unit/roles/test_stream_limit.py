@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from tests.unit.roles.test_riva_chart import by_kind
+from tests.unit.roles.test_riva_chart import every
 
 HAPROXY = shutil.which("haproxy")
 pytestmark = pytest.mark.skipif(not HAPROXY, reason="haproxy is not installed here")
@@ -51,7 +51,7 @@ class Pod:
         self.server.start()
 
     def start(self, service_port, service_metrics):
-        maps = by_kind("ConfigMap", **self.values)
+        maps = every("ConfigMap", **self.values)
         (text,) = [item["data"]["haproxy.cfg"] for item in maps if "haproxy.cfg" in item["data"]]
         for old, new in (
             ("bind :50052 ", f"bind 127.0.0.1:{self.port} "),
@@ -158,7 +158,7 @@ def test_a_full_pod_hands_over_and_the_last_full_one_refuses(pods, channel):
 def test_where_there_is_one_pod_at_most_nothing_is_handed_over(tmp_path):
     text = [
         item["data"]["haproxy.cfg"]
-        for item in by_kind("ConfigMap", streams={"limit": LIMIT}, autoscaling={"maxReplicas": 1})
+        for item in every("ConfigMap", streams={"limit": LIMIT}, autoscaling={"maxReplicas": 1})
         if "haproxy.cfg" in item["data"]
     ]
     assert "another" not in text[0]
