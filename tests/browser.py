@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -119,7 +120,7 @@ class Browser:
                 raise RuntimeError(f"{path} did not load in {SECONDS} s")
             time.sleep(0.05)
 
-    def value(self, script: str) -> object:
+    def value(self, script: str) -> Any:
         """What a script on the page gives."""
         result = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:

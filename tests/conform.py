@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import riva_values
@@ -36,7 +37,10 @@ GATEWAY = (GATEWAY_API_SOURCES, "config/crd/standard/*.yaml", "")
 WORDS = {"description", "title", "example", "externalDocs", "format"}
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Loader(FASTEST):
     """YAML 1.1 has a type for the plain word ``=``, which PyYAML cannot make; in a CRD it is text."""
 
 
@@ -228,7 +232,7 @@ GATEWAY_ROUTE = {
     "gateway": {"name": "public", "namespace": "gateways", "section": "grpc"},
 }
 # (oldest Kubernetes that has its kinds, settings, service)
-CASES = {
+CASES: dict[str, tuple[str, dict, dict]] = {
     **{"-".join(choice.values()): (OLDEST, choice, {}) for choice in CHOICES},
     "no calibration": (OLDEST, {"calibration": {}}, {}),
     "models from NGC, caches filled": (OLDEST, {"pre_seed_nodes": ["gpu-1"]}, {"models": ["nvidia/riva/asr:2.19.0"]}),

@@ -40,7 +40,8 @@ def _read(*parts):
 @functools.cache
 def specs():
     """(options of all roles by variable, names of the roles) from the roles' own argument specs."""
-    options, roles = {}, []
+    options: dict = {}
+    roles = []
     for path in sorted(glob.glob(os.path.join(ROLES, "*", "meta", "argument_specs.yml"))):
         role = os.path.basename(os.path.dirname(os.path.dirname(path)))
         if role.startswith("_"):

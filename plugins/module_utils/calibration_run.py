@@ -115,7 +115,8 @@ class Calibration:
         """Hold one level."""
         least = self.pace.confirm if confirms else self.pace.hold
         most = least * MOST_HOLDS
-        notes, judgement = Notes(), None
+        notes = Notes()
+        judgement: Judgement | None = None
         first_page: asyncio.Task | None = None
         held: list[dict] = []
 
@@ -139,7 +140,7 @@ class Calibration:
         plan = replace(self.plan, steps=[Step(streams, self.pace.settle + most + 5)], trace=None, tail_seconds=0.0)
         reason = await LoadTest(plan, self.audio, notes, None, look).run(self.keep_going)
         page = await first_page if first_page else ""
-        if reason != JUDGED:
+        if reason != JUDGED or judgement is None:
             raise CalibrationError(f"the calibration was {reason}" if "interrupted" in reason else reason)
         refused = [stream for stream in notes.ended if stream["state"] == "refused"]
         if refused:

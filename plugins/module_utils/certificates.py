@@ -12,6 +12,7 @@ import ipaddress
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ansible_collections.speechops.riva.plugins.module_utils.exposure import is_address
 
@@ -49,7 +50,8 @@ def issue(kind, common_name, issuer=None, names=(), days=90, now=None):
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     above = x509.load_pem_x509_certificate(issuer.certificate.encode()) if issuer else None
-    signer = serialization.load_pem_private_key(issuer.key.encode(), None) if issuer else key
+    # Of all keys that a file may hold, a CA has one that can sign.
+    signer: Any = serialization.load_pem_private_key(issuer.key.encode(), None) if issuer else key
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

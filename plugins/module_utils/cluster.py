@@ -77,7 +77,7 @@ except ImportError as error:  # pragma: no cover - said by connect()
 
 CONNECT_SECONDS = 10
 # Longer than the apiserver waits for a backend behind it; a body that stands still this long is given up.
-READ_SECONDS = 35
+READ_SECONDS: float = 35
 ATTEMPTS = 6
 MOST_SILENCES = 2
 LIST_STARTS = 5
@@ -380,7 +380,7 @@ class Cluster:
 
         return self.received(path, pages.answer(query), take, True)
 
-    def json_items(self, path: str, body: bytes, metadata: dict) -> Iterator[Mapping]:
+    def json_items(self, path: str, body: bytes, metadata: dict) -> Iterator[dict]:
         answer = self.parsed(path, body)
         items = answer.get("items", ()) if isinstance(answer, dict) else False
         items = () if items is None else items

@@ -425,7 +425,8 @@ def is_path(reference: str) -> bool:
 
 def check_releases(given, was_set):
     """Two releases of one name in one namespace would overwrite each other."""
-    taken, found = {}, []
+    taken: dict[tuple, str] = {}
+    found = []
     named = [(given(f"{r}_namespace"), given(f"{r}_release_name"), f"{r}_release_name") for r in RELEASES]
     named += [(given("riva_namespace"), item.get("name"), "riva_services") for item in _services(given)]
     for namespace, name, variable in named:

@@ -144,9 +144,10 @@ class Trigger(Demand):
         return True
 
     def values_verdict(self, listed: bool) -> links.Verdict:
-        numbers, metric = self.numbers, self.options.metric
-        if not numbers or any(number is None or number < 0 for number in numbers):
-            text = f"impossible value: {numbers[0]}" if numbers else "has no value for this service"
+        answered, metric = self.numbers, self.options.metric
+        numbers = [number for number in answered if number is not None and number >= 0]
+        if not numbers or len(numbers) < len(answered):
+            text = f"impossible value: {answered[0]}" if answered else "has no value for this service"
             return links.verdict("api", metric, FAILED, text, "see the links before it", own=False)
         return links.verdict("api", metric, OK, f"KEDA answers {sum(numbers):g} ({self.options.series})")
 
@@ -202,7 +203,8 @@ def examine(chain, name: str) -> tuple[list[Finding], str | None, dict]:
         second = Trigger(chain, scaled, name, flow, limited)
         second.options = replace(second.options, series=series)
         chains.append(second)
-    findings, first, facts = [], None, {"demand": None}
+    findings, first = [], None
+    facts: dict[str, float | None] = {"demand": None}
     for number, one in enumerate(chains):
         one.verdicts = ([*chain.verdicts, seen, shown] if number == 0 else []) + one.verdicts
         if not asleep:

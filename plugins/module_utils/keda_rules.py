@@ -17,6 +17,8 @@ ceil(sum / target): for the time in the queue the same answer as the mean of a P
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules as rules
 
 # What a chart fills in; the intervals are text that no other part of a query has.
@@ -54,7 +56,7 @@ def wake_query(namespace: str, service: str, traefik_namespace: str = "traefik",
     return f"clamp_max(ceil({grown} + {begun}), 1) and on () {alive}"
 
 
-def demand(namespace: str, service: str, **figures: object) -> str:
+def demand(namespace: str, service: str, **figures: Any) -> str:
     """PromQL: streams that the service has to have room for, one number without labels; as `demand_query` is told."""
     return f"sum({rules.demand_query(namespace, service, **figures)})"
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from ansible_collections.speechops.riva.plugins.module_utils.scaling_rules import parse_quantity
@@ -65,7 +65,7 @@ def _number(value) -> float | None:
     return None if value in (None, "") else parse_quantity(value)
 
 
-def pod_facts(pod: dict) -> dict:
+def pod_facts(pod: Mapping) -> dict:
     """Keep of a pod what the report shows."""
     status = pod.get("status") or {}
     ready = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {"status": "Unknown"})
@@ -79,7 +79,7 @@ def pod_facts(pod: dict) -> dict:
     }
 
 
-def gpus_per_pod(deployment: dict) -> int:
+def gpus_per_pod(deployment: Mapping) -> int:
     """The GPUs, or slices of them, that each pod of a Deployment holds."""
     containers = deployment["spec"].get("template", {}).get("spec", {}).get("containers") or []
     limits = [container.get("resources", {}).get("limits") or {} for container in containers]
@@ -150,12 +150,13 @@ class Watched:
         """Streams of the pods. Prometheus may be away or not there at all: the load test goes on without it."""
         if self.prometheus is None:
             return {}
+        path = self.prometheus.query_path
         if self.pause:
             self.pause -= 1
             return {}
         try:
             found = read_streams(
-                lambda query: self.get(self.prometheus.query_path, {"query": query}),
+                lambda query: self.get(path, {"query": query}),
                 self.namespace,
                 self.name,
                 self.chunk_ms,

@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import Audio, cut_chunks, stream_samples
 from ansible_collections.speechops.riva.plugins.module_utils.load_measures import StreamMeasure, Window
@@ -96,6 +97,14 @@ class Plan:
         return self.stream_seconds
 
 
+class Records(Protocol):
+    """What a load test hands its records to."""
+
+    records: list[dict]  # the newest one at the end
+
+    def write(self, kind: str, at: float, /, **content) -> None: ...
+
+
 class Recorder:
     """Writes records as JSON lines, each flushed, so that an interrupted test keeps what it has seen."""
 
@@ -140,7 +149,7 @@ class LoadTest:
         self,
         plan: Plan,
         material: Audio | Texts,
-        recorder: Recorder,
+        recorder: Records,
         sample: Callable[[], list[dict]] | None,
         guard: Callable[[dict], str] = lambda window: "",
     ):
@@ -259,7 +268,7 @@ class LoadTest:
 
     def _open_calls(self, now: float) -> None:
         """Open each call of the trace when it is due; a call that fails is not made again."""
-        calls = self.schedule.calls
+        calls = self.schedule.calls or []
         while self.calls_opened < len(calls) and calls[self.calls_opened][0] <= now + TICK_SECONDS:
             start, length = calls[self.calls_opened]
             self.calls_opened += 1

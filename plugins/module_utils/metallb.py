@@ -18,7 +18,7 @@ def address_range(text):
     text = str(text).strip()
     if "-" in text:
         first, last = (ipaddress.ip_address(part.strip()) for part in text.split("-", 1))
-        if first.version != last.version or first > last:
+        if first.version != last.version or int(first) > int(last):
             raise ValueError(f"{text} does not go upwards")
         return first, last
     network = ipaddress.ip_network(text)
@@ -36,7 +36,7 @@ def check_pools(pools, nodes, mode="l2", peers=()):
         for entry in (node.get("status") or {}).get("addresses") or []
         if entry.get("type") in ("InternalIP", "ExternalIP")
     }
-    taken = []
+    taken: list[tuple] = []
     for pool in pools:
         for text in pool["addresses"]:
             place = f"metallb_pools: pool {pool['name']} has {text}"

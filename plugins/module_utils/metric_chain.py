@@ -177,7 +177,7 @@ class Chain:
         workload = self.read("hpa" if self.hpa else "pods", subject, path, gone)
         if workload is None:
             return None
-        selector = links.selector_text(mapping(workload.get("spec")).get("selector"))
+        selector = links.selector_text(mapping(mapping(workload.get("spec")).get("selector")))
         pods = self.guarded(
             "pods",
             f"{kind} {name}",

@@ -249,7 +249,7 @@ def lengths_text(plan: dict) -> str:
         LOGNORMAL: f"for half of them less than {shown(plan.get('stream_median_seconds'))} s, at most {longest} s",
     }
     spread = f"for {shown(plan['stream_seconds'] / 2)} to {longest} s"
-    return lengths.get(plan.get("stream_distribution"), spread) + "; then a new one takes its place"
+    return lengths.get(plan.get("stream_distribution", ""), spread) + "; then a new one takes its place"
 
 
 def page_of(title: str, template: str, own_style: str = "", **values) -> str:

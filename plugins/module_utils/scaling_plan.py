@@ -268,7 +268,7 @@ def is_number(value, kind):
 
 def check_calibration(calibration, names):
     """Findings of riva_calibration: services that there are not, unknown keys, values that are no figures."""
-    found = []
+    found: list[dict] = []
     if calibration is None:
         return found
     if not isinstance(calibration, dict):

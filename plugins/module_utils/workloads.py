@@ -269,7 +269,7 @@ def pod_trouble(pod, events=()):
         waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
         last = (container.get("lastState") or {}).get("terminated") or {}
         names["container"] = container.get("name", "")
-        key = _WAITING.get(waiting.get("reason"))
+        key = _WAITING.get(waiting.get("reason", ""), "")
         code = last.get("exitCode", ended.get("exitCode"))
         if key and key != "crash":
             words = "container {}: {}: {}".format(
@@ -376,7 +376,7 @@ def unmet_finding(expected, state):
 
 def other_trouble(pods, explained=(), events=(), limit=5, logs=None):
     """A finding for each further pod of the namespace that is in trouble, at most so many."""
-    found = []
+    found: list[dict] = []
     for pod in pods:
         labels = (pod.get("metadata") or {}).get("labels")
         if any(selects(labels, (item.get("spec") or {}).get("selector")) for item in explained):

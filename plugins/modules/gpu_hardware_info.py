@@ -417,7 +417,8 @@ def nvml_mig_devices(nvml, handle):
 
 def read_packages(host):
     """NVIDIA's packages and what is half installed, from dpkg's or rpm's own database."""
-    found = {"manager": None, "nvidia": {}, "held": [], "broken": []}
+    found: dict = {"manager": None, "nvidia": {}, "held": [], "broken": []}
+    options: tuple[str, ...]
     if host.exists("var/lib/dpkg/status"):
         found["manager"] = "dpkg"
         query = ("-W", "-f", "${db:Status-Abbrev}\\t${Package}\\t${Version}\\n")
@@ -496,8 +497,8 @@ def read_runtime(host):
     # Where nvidia-ctk writes by itself: CRI-O does not read its folder.
     others = ["etc/crio/conf.d"] if name == "crio" else CONTAINERD_FILES
     elsewhere = None if config else first_mention(host, others)
-    places = [(unit, f"{place}/{unit}.service") for unit in UNITS[name] for place in UNIT_PLACES]
-    service = next((unit for unit, path in places if host.exists(path)), None)
+    files = [(unit, f"{place}/{unit}.service") for unit in UNITS[name] for place in UNIT_PLACES]
+    service = next((unit for unit, path in files if host.exists(path)), None)
     return {
         "name": name,
         "configured": bool(config),

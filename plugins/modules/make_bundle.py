@@ -184,18 +184,18 @@ def pack(target, files):
                 continue
             with open(path, "rb") as file:
                 archive.addfile(member, file)
-    with open(target, "wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as stream:
+    with open(target, "wb") as archived, gzip.GzipFile(filename="", mode="wb", fileobj=archived, mtime=0) as stream:
         stream.write(packed.getvalue())
 
 
 def values_of(chart):
     """Default values of a chart with those of its sub-charts, which the chart's own file need not have."""
-    found = {}
+    found: dict = {}
     with tarfile.open(chart) as archive:
         for name in sorted(archive.getnames(), key=len, reverse=True):
             parts = name.split("/")
             if parts[-1] == "values.yaml" and set(parts[1:-1:2]) <= {"charts"}:
-                values = yaml.safe_load(archive.extractfile(name)) or {}
+                values = yaml.safe_load(archive.extractfile(name) or "") or {}
                 for sub in reversed(parts[2:-1:2]):
                     values = {sub: values}
                 found = merged(found, values)

@@ -176,6 +176,7 @@ def main():
     if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
     record = None
+    found: list[str]
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
         record = release_looks.record(cluster, module.params["release_name"], module.params["namespace"])

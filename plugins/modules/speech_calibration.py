@@ -392,7 +392,7 @@ def measure(module: AnsibleModule, audio) -> dict:
         "queue_seen": any(level.queue_ms is not None for level in levels) if params["release"] else None,
         "pacing_lag_p99_ms": percentile(sorted(run.lags), 99) if run.lags else None,
         "measured": rules.entry_of(
-            levels, capacity, objective, load and load["load_s"], rules.cold_start_seconds(load)
+            levels, capacity, objective, load["load_s"] if load else None, rules.cold_start_seconds(load)
         ),
         "levels": [level.to_dict() for level in levels],
     }

@@ -381,11 +381,10 @@ def own_arguments():
 
 def requirement(params):
     names = gpu_requirement.Requirement.__dataclass_fields__
-    values = {name: params[name] for name in names}
+    values: dict = {name: params[name] for name in names}
     values["resource"] = params["device_class"] or params["resource"]
-    return gpu_requirement.Requirement(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    )
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return gpu_requirement.Requirement(**{**values, **lists})
 
 
 def project_pod(pod, resource, own):
@@ -402,7 +401,8 @@ def read_pods(cluster, resource, own):
         {"fieldSelector": LIVE_PODS},
         fields=gpu_labels.pod_fields(resource),
     )
-    used, discovered = Counter(), set()
+    used: Counter[str] = Counter()
+    discovered = set()
     for held, node in pods:
         if held:
             used[held[0]] += held[1]

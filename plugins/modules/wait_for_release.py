@@ -104,7 +104,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors impo
 
 def last_logs(cluster, namespace, pods, limit=4):
     """{pod: the end of its log} of the first pods in trouble; of none where the kubelet or the rights don't give it."""
-    logs = {}
+    logs: dict[str, str] = {}
     # A kubelet that is away must not take the time of the wait.
     kept, cluster.deadline = cluster.deadline, Deadline(5)
     try:

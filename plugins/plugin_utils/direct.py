@@ -50,7 +50,8 @@ def execute(action, name, arguments, task_vars):
 
 def runs_here(action, task_vars):
     """Whether a module of this task would run on this machine, as this user, with this Python and this environment."""
-    task, environment = action._task, {}
+    task = action._task
+    environment: dict = {}
     if action._connection.transport != "local" or action._play_context.become or task.async_val or task.delegate_to:
         return False
     if constants.DEFAULT_KEEP_REMOTE_FILES:

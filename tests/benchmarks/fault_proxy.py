@@ -99,6 +99,7 @@ class FaultProxy:
     def fetch(self, handler: BaseHTTPRequestHandler) -> tuple[int, str, bytes]:
         """(status, content type, body) of the real answer; 502 where there is none."""
         host, port = self.upstream.hostname, self.upstream.port
+        connection: http.client.HTTPConnection
         if self.upstream.scheme == "https":
             connection = http.client.HTTPSConnection(host, port, timeout=30, context=self.client)
         else:

@@ -107,7 +107,7 @@ def fill(server: BareApiserver) -> None:
         "metric": {"name": "avg_time_queue_ms"},
         "target": {"type": "AverageValue", "averageValue": "20"},
     }
-    objects = {
+    objects: dict[str, dict] = {
         "/apis/apps/v1/namespaces/default/deployments": {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

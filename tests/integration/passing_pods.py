@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from tests.integration.callers import Callers
 from tests.integration.running_lab import RunningLab, eventually
@@ -36,19 +36,19 @@ class PassingPods:
     def names(self) -> set[str]:
         return {pod["metadata"]["name"] for pod in self.pods()}
 
-    def settled(self, count: int, without: set[str] = frozenset(), timeout: float = 120) -> None:
+    def settled(self, count: int, without: Collection[str] = (), timeout: float = 120) -> None:
         """So many pods, all ready, and none of those."""
 
         def there() -> bool:
             pods = self.pods()
             conditions = [entry for pod in pods for entry in pod["status"].get("conditions", ())]
             ready = [entry for entry in conditions if entry["type"] == "Ready" and entry["status"] == "True"]
-            return len(pods) == len(ready) == count and not without & {pod["metadata"]["name"] for pod in pods}
+            return len(pods) == len(ready) == count and not {pod["metadata"]["name"] for pod in pods} & set(without)
 
         eventually(there, timeout)
 
     @contextlib.contextmanager
-    def callers(self) -> Iterator[Callers]:
+    def callers(self) -> Iterator[Everyone]:
         """Nine callers of short streams, and four of long ones: not more than one pod takes."""
         with Callers(self.endpoint, 9, SHORT) as short, Callers(self.endpoint, 4) as long:
             yield Everyone(short, long)

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from typing import TypeVar
 from unittest import mock
 
 from ansible.module_utils.testing import patch_module_args
@@ -16,6 +17,7 @@ from ansible.module_utils.testing import patch_module_args
 from tests.integration.running_lab import RunningLab
 
 MODULES = "ansible_collections.speechops.riva.plugins.modules"
+Seen = TypeVar("Seen")
 
 
 def answer(name: str, lab: RunningLab, /, **options) -> dict:
@@ -43,7 +45,7 @@ def causes(result: dict) -> list[dict]:
     return [finding for finding in result["findings"] if finding["status"] == "failed" and finding["remedy"]]
 
 
-def until(look: Callable[[], dict], right: Callable[[dict], bool], timeout: float = 60) -> dict:
+def until(look: Callable[[], Seen], right: Callable[[Seen], object], timeout: float = 60) -> Seen:
     """Look again until it is right; what was seen last where it never is."""
     deadline = time.monotonic() + timeout
     while True:

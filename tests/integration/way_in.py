@@ -242,7 +242,7 @@ def memory_mib(pod: dict, words: str = "entryPoints") -> float:
 def address_of(lab: RunningLab) -> str:
     """Where clients connect to: the load balancer's address."""
 
-    def found() -> dict:
+    def found() -> list[dict]:
         status = lab.get("service", "traefik", "-n", "traefik")["status"]
         return (status.get("loadBalancer") or {}).get("ingress") or [{}]
 

@@ -72,7 +72,8 @@ class Policing:
     """While the block runs, the lab's policies are in force; pods that come and go are followed."""
 
     def __init__(self, lab: RunningLab) -> None:
-        self.lab, self.over, self.problem, self.written = lab, threading.Event(), None, ""
+        self.lab, self.over, self.written = lab, threading.Event(), ""
+        self.problem: Exception | None = None
         of_lab = Lab(lab.name, lab.network)
         self.nodes = [processes.node_process(of_lab, item["metadata"]["name"]) for item in lab.get("nodes")["items"]]
 

@@ -39,7 +39,7 @@ FOLDER = "mirror"
 
 def address_of(lab) -> ipaddress.IPv4Address:
     """Of the namespace: between the nodes' addresses, from below, and those of LoadBalancer Services."""
-    return ipaddress.ip_network(lab.network)[500]
+    return ipaddress.IPv4Network(lab.network)[500]
 
 
 @pytest.fixture(scope="module")

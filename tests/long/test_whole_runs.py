@@ -11,6 +11,7 @@ import json
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from tests.integration.way_in import address_of
 NAME = "asr.example.com"
 # One service that answers to a host name.
 SERVICES = [INVENTORY["riva_services"][0] | {"host": NAME}]
-WAYS = {
+WAYS: dict[str, dict] = {
     "none": {},
     "TLS": {"traefik_tls": "self_made", "riva_services": SERVICES},
     "mTLS": {"traefik_tls": "self_made", "traefik_mtls": True, "riva_services": SERVICES},
@@ -273,9 +274,7 @@ def test_a_certificate_of_cert_manager(lab, cert_manager):
     lab.play("site.yml", "--tags", "traefik", *settings)
     tls = {"tls": True, "ca_file": str(cert_manager)}
     for name in (NAME, ""):
-        seen = until(
-            lambda name=name: look(lab, **tls, route_host=name), lambda result: "certificate" in statuses(result), 30
-        )
+        seen = until(partial(look, lab, **tls, route_host=name), lambda result: "certificate" in statuses(result), 30)
         # The lab's route answers to the name alone: by address only the certificate is looked at.
         assert statuses(seen)["certificate"] == "ok", seen["table"]
         assert "the certificate lasts 89 more days" in seen["table"]

@@ -32,7 +32,7 @@ def shown_rules(service: ServiceModel, load_seconds: float) -> dict[str, rules.R
     }
 
 
-def metric_of(metric: object) -> tuple[str, float]:
+def metric_of(metric: rules.QueueTime | rules.StreamsPerPod | rules.Demand) -> tuple[str, float]:
     """Name and target, as an HPA shows them."""
     if isinstance(metric, rules.Demand):
         return scaling_rules.DEMAND_METRIC, metric.streams_per_pod

@@ -10,6 +10,10 @@ MAKERS = {"Finding", "verdict", "add", "guarded", "guarded_missing", "amount_fin
 FILES = [path for folder in ("module_utils", "modules", "action") for path in (ROOT / "plugins" / folder).glob("*.py")]
 
 
+def names_of(node):
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
+
+
 def checks_in(tree):
     """Names of checks in the code: first arguments of what makes findings, and values of `check` in dictionaries."""
     for node in ast.walk(tree):
@@ -21,7 +25,7 @@ def checks_in(tree):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "check" and isinstance(value, ast.Constant):
                     yield value.value
-        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "CHECK" for target in node.targets):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and "CHECK" in names_of(node):
             yield node.value.value
 
 

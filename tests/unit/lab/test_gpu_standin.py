@@ -382,7 +382,7 @@ def folder():
 
 @pytest.fixture
 def plugin(folder):
-    made = Plugin(folder, read=lambda: made.hardware)
+    made: Plugin = Plugin(folder, read=lambda: made.hardware)
     made.hardware = hardware_from(T4)
     yield made
     made.stop()

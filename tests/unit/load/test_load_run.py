@@ -319,7 +319,8 @@ def test_streams_over_mutual_tls(tmp_path, tone, names, host, server_name):
     files = {"ca.crt": ca.certificate, "client.crt": client.certificate, "client.key": client.key}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    tls = Tls(*(str(tmp_path / name) for name in files), server_name)
+    ca_file, certificate_file, key_file = (str(tmp_path / name) for name in files)
+    tls = Tls(ca_file, certificate_file, key_file, server_name)
     pair = [(server.key.encode(), server.certificate.encode())]
     credentials = grpc.ssl_server_credentials(pair, ca.certificate.encode(), require_client_auth=True)
     with serving(EchoService(), credentials) as endpoint:

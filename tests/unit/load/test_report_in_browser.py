@@ -99,7 +99,7 @@ def page(request, records, made, tmp_path_factory):
     return made[request.param]
 
 
-@pytest.fixture(scope="module", params=VIEWS.values(), ids=VIEWS.keys())
+@pytest.fixture(scope="module", params=VIEWS.values(), ids=list(VIEWS))
 def seen(request, browser, page):
     browser.open(page, **request.param)
     return {**browser.value(LOOK), "view": request.param}

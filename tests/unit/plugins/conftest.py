@@ -52,7 +52,7 @@ class FakeApi:
                 parts = urlsplit(self.path)
                 query = dict(parse_qsl(parts.query))
                 api.requests.append((parts.path, query, dict(self.headers)))
-                count = sum(1 for path, _query, _headers in api.requests if path == parts.path)
+                count = [path for path, _query, _headers in api.requests].count(parts.path)
                 route = api.routes.get(parts.path, (404, status_object(404, f"{parts.path} not found")))
                 answer = route(query, count) if callable(route) else route
                 code, body, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (200, answer, {})

@@ -9,7 +9,7 @@ from ansible_collections.speechops.riva.plugins.action import make_bundle
 
 
 class Action(make_bundle.ActionModule):
-    """The action without Ansible around it; its module writes a file, and ends once a line was shown."""
+    """The action without Ansible around it; its module writes a file, and ends once a line has shown it."""
 
     def __init__(self, folder, transport="local", check_mode=False):
         self._task = SimpleNamespace(args={"folder": str(folder)}, check_mode=check_mode)
@@ -19,7 +19,9 @@ class Action(make_bundle.ActionModule):
 
     def show(self, line):
         self.lines.append(line)
-        self.shown.set()
+        # An earlier look may have met the file half written.
+        if "3 MiB" in line:
+            self.shown.set()
 
     def _execute_module(self, module_name, module_args, task_vars):
         (self.folder / "images").mkdir()

@@ -78,7 +78,7 @@ def test_how_long_the_certificate_lasts(files, server_name):
     ("name", "server_name", "words"), [("ended", "", "expired"), ("server", "other.example.com", "Hostname mismatch")]
 )
 def test_a_certificate_that_is_not_to_be_trusted(files, name, server_name, words):
-    with serving(files, name) as port, pytest.raises(ssl.SSLError) as raised:
+    with serving(files, name) as port, pytest.raises(ssl.SSLCertVerificationError) as raised:
         outside_calls.certificate(way(files, port, server_name=server_name))
     assert words in raised.value.verify_message
 
