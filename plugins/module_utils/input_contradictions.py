@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.speechops.riva.plugins.module_utils import device_plugin, input_rules
+from ansible_collections.speechops.riva.plugins.module_utils import chart_sources, device_plugin, input_rules
 from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, nearest, truth
 
 ADAPTER_URL = "prometheus_adapter_prometheus_url"
@@ -39,7 +39,8 @@ def check_together(options: dict, variables: dict) -> list[dict]:
     options: {variable: entry of an argument spec}; variables: what the inventory and the command line set.
     """
     given, was_set = readers(options, variables)
-    return [item for check in CHECKS for item in check(given, was_set)]
+    found = [item for check in CHECKS for item in check(given, was_set)]
+    return found + check_chart_digests(options, variables)
 
 
 def readers(options, variables):
@@ -405,7 +406,7 @@ def check_helm(given, was_set):
         if not name.endswith("_chart_version") or given(name):
             continue
         reference = str(given(name.replace("_version", "_ref")) or "")
-        if reference and not is_path(reference):
+        if reference and not chart_sources.is_path(reference):
             found.append(
                 finding(
                     name,
@@ -416,11 +417,28 @@ def check_helm(given, was_set):
     return found
 
 
-def is_path(reference: str) -> bool:
-    """Whether a chart is named by a folder or file, as Helm sees it."""
-    if reference.startswith(("oci://", "http://", "https://")):
-        return False
-    return reference.startswith(("/", ".", "~")) or reference.endswith((".tgz", ".tar.gz"))
+def check_chart_digests(options: dict, variables: dict) -> list[dict]:
+    """A chart from elsewhere of which nothing says what bytes it has, or only what those of another version were."""
+    given, was_set = readers(options, variables)
+    found = []
+    for prefix in sorted(
+        {name.partition("_chart_")[0] for name in was_set if re.search("_chart_(ref|version|digest)$", name)}
+    ):
+        version, digest = f"{prefix}_chart_version", f"{prefix}_chart_digest"
+        reference = str(given(f"{prefix}_chart_ref") or "")
+        if not reference or chart_sources.is_path(reference):
+            continue
+        tested = options.get(version, {}).get("default")
+        source = chart_sources.Source(reference, str(given(version) or ""), "", str(given(digest) or ""), digest)
+        wrong = chart_sources.problem(source)
+        if not wrong and digest not in was_set and given(version) and given(version) != tested:
+            wrong = (
+                f"{version} is {given(version)}, and {digest} is still the one of {tested}",
+                f"Set {digest} beside it, to the SHA-256 of the chart's tgz file ({chart_sources.HOW_TO_PIN}).",
+            )
+        if wrong:
+            found.append(finding(digest, *wrong))
+    return found
 
 
 def check_releases(given, was_set):

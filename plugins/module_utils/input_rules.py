@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from ansible_collections.speechops.riva.plugins.module_utils import chart_sources
+
 Problem = tuple[str, str] | None
 Rule = Callable[[object], Problem]
 
@@ -174,6 +176,16 @@ def chart_version(value) -> Problem:
     if re.fullmatch(_SEMVER, str(value)):
         return None
     return "is no exact version", "Write all three numbers, such as 41.3.0: ranges, words and parts are not pinned."
+
+
+def chart_digest(value) -> Problem:
+    """What a chart's archive is held against."""
+    if str(value).strip() == chart_sources.INDEX or chart_sources.is_digest(str(value)):
+        return None
+    return (
+        "is no SHA-256",
+        f"Write the 64 hexadecimal digits that sha256sum prints for the chart's tgz file, or {chart_sources.INDEX}.",
+    )
 
 
 def helm_version(value) -> Problem:
@@ -481,6 +493,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("*_namespace", label),
     ("*_release_name", release),
     ("*_chart_version", chart_version),
+    ("*_chart_digest", chart_digest),
     ("*_chart_repo_url", _repository),
     ("*_seconds", _MINUTES),
     ("*_timeout", _MINUTES),

@@ -198,10 +198,12 @@ def crds_of(text, groups):
     return found
 
 
-def crds_of_chart(module, groups):
-    """({name: YAML} of the CRDs of these API groups that the module's chart brings, why it can't be read)."""
-    words = [module.params["helm_binary_path"], "show", "crds", *releases.chart_words(module.params)]
-    rc, out, err = module.run_command(words)
+def crds_of_chart(module, chart, groups):
+    """({name: YAML} of the CRDs of these API groups that a chart brings, why it can't be read).
+
+    chart: Helm's words for the chart.
+    """
+    rc, out, err = module.run_command([module.params["helm_binary_path"], "show", "crds", *chart])
     return ({}, err.strip() or f"helm ended with {rc}") if rc else (crds_of(out, groups), "")
 
 

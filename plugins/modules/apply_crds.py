@@ -82,6 +82,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import release_looks
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
+from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import condition
 
 
@@ -113,7 +114,7 @@ def main():
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
-    crds, problem = release_looks.crds_of_chart(module, module.params["groups"])
+    crds, problem = release_looks.crds_of_chart(module, chart_words(module.params), module.params["groups"])
     if problem:
         module.fail_json(msg=f"The chart {module.params['chart_ref']} can't be read: {problem}")
     changed = []

@@ -55,6 +55,12 @@ options:
       chart_repo_url:
         description: URL of the repository where the chart is a bare name.
         type: str
+      chart_digest:
+        description: >-
+          SHA-256 of the chart's archive, or V(index), as M(speechops.riva.fetch_chart) takes it; a folder or a file
+          needs none.
+        type: str
+        default: ""
       values:
         description: Values that it will be installed with, as far as they are known; they may name other images.
         type: dict
@@ -116,6 +122,7 @@ EXAMPLES = r"""
         chart_ref: traefik
         chart_version: 41.3.0
         chart_repo_url: https://traefik.github.io/charts
+        chart_digest: index
 """
 
 RETURN = r"""
@@ -151,8 +158,8 @@ except ImportError:  # Ansible itself needs it, and this runs on the controller
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_text
-from ansible_collections.speechops.riva.plugins.module_utils import bundles
-from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
+from ansible_collections.speechops.riva.plugins.module_utils import bundles, chart_archives
+from ansible_collections.speechops.riva.plugins.module_utils.chart_sources import ChartError, source_of
 from ansible_collections.speechops.riva.plugins.module_utils.riva_values import merged
 
 SUMS = "SHA256SUMS"
@@ -161,6 +168,7 @@ CHART = {
     "chart_ref": {"type": "str", "required": True},
     "chart_version": {"type": "str"},
     "chart_repo_url": {"type": "str"},
+    "chart_digest": {"type": "str", "default": ""},
     "values": {"type": "dict", "default": {}},
     "role_values": {"type": "dict", "default": {}},
 }
@@ -236,17 +244,17 @@ class Bundle:
     def chart(self, folder, chart):
         helm, ref = self.asked["helm_binary_path"], chart["chart_ref"]
         why = f"The chart {ref} of role {chart['role']} can't be fetched"
-        shown = yaml.safe_load(self.run([helm, "show", "chart", *chart_words(chart)], why))
+        try:
+            source = source_of(chart, f"{chart['role']}_chart_digest")
+            path = chart_archives.archive(self.module.run_command, helm, source)
+        except ChartError as error:
+            self.module.fail_json(msg=str(error))
+        shown = yaml.safe_load(self.run([helm, "show", "chart", path], why))
         target = folder / f"{shown['name']}-{shown['version']}.tgz"
-        if os.path.isdir(ref):
-            pack(target, [(f"{shown['name']}/{path.relative_to(ref)}", path) for path in files_below(ref)])
-        elif os.path.isfile(ref):
-            shutil.copyfile(ref, target)
+        if os.path.isdir(path):
+            pack(target, [(f"{shown['name']}/{file.relative_to(path)}", file) for file in files_below(path)])
         else:
-            with tempfile.TemporaryDirectory() as work:
-                self.run([helm, "pull", *chart_words(chart), f"--destination={work}"], why)
-                (pulled,) = Path(work).iterdir()
-                shutil.copyfile(pulled, target)
+            shutil.copyfile(path, target)
         self.add("helm", shown["name"], shown["version"], target)
         values, of_role = chart["values"], chart["role_values"]
         self.images.update(self.rendered(chart, target, merged(of_role, values)))
@@ -330,6 +338,8 @@ class Bundle:
         Path(f"{target}.sha256sum").write_text(f"{digest(target)}  {target.name}\n")
         self.add("generic", "helm", version, target)
         self.variables["helm_version"] = version
+        # Packed here, so not the archive that get.helm.sh has.
+        self.variables["helm_checksum"] = digest(target)
         self.variables["helm_mirror"] = "file://{{ bundle_folder }}/helm"
 
     def collection(self, folder):

@@ -44,6 +44,14 @@ options:
       chart_repo_url:
         description: URL of the repository, where the chart is a bare name.
         type: str
+      chart_digest:
+        description: SHA-256 of the chart's archive, or V(index), as M(speechops.riva.fetch_chart) takes it.
+        type: str
+        default: ""
+      digest_variable:
+        description: The variable that sets the digest, for messages.
+        type: str
+        default: chart_digest
       variable:
         description: The variable that sets the version, for messages.
         type: str
@@ -73,6 +81,7 @@ EXAMPLES = r"""
         chart_ref: traefik
         chart_version: 41.3.0
         chart_repo_url: https://traefik.github.io/charts
+        chart_digest: index
         variable: traefik_chart_version
   register: plan
 """
@@ -95,10 +104,10 @@ findings:
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import upgrades
+from ansible_collections.speechops.riva.plugins.module_utils import chart_archives, upgrades
+from ansible_collections.speechops.riva.plugins.module_utils.chart_sources import ChartError, source_of
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
-from ansible_collections.speechops.riva.plugins.module_utils.releases import chart_words
 
 RELEASE = {
     "name": {"type": "str", "required": True},
@@ -106,6 +115,8 @@ RELEASE = {
     "chart_ref": {"type": "str", "required": True},
     "chart_version": {"type": "str"},
     "chart_repo_url": {"type": "str"},
+    "chart_digest": {"type": "str", "default": ""},
+    "digest_variable": {"type": "str", "default": "chart_digest"},
     "variable": {"type": "str", "required": True},
 }
 
@@ -131,18 +142,27 @@ def history(module, release):
     return module.fail_json(msg=f"The history of {release['namespace']}/{release['name']} can't be read: {err.strip()}")
 
 
-def target(module, release):
+def chart_of(module, release):
+    """The path of the chart, held against its digest."""
+    try:
+        source = source_of(release, release["digest_variable"])
+        return chart_archives.archive(module.run_command, module.params["helm_binary_path"], source)
+    except ChartError as error:
+        return module.fail_json(msg=str(error))
+
+
+def target(module, release, chart):
     """The version that the chart has."""
-    rc, out, err = module.run_command([module.params["helm_binary_path"], "show", "chart", *chart_words(release)])
+    rc, out, err = module.run_command([module.params["helm_binary_path"], "show", "chart", chart])
     if rc != 0:
         module.fail_json(msg=f"The chart {release['chart_ref']} can't be read: {err.strip()}")
     versions = [line.split(":", 1)[1].strip(" \"'") for line in out.splitlines() if line.startswith("version:")]
     return versions[0] if versions else ""
 
 
-def refusal(module, release, kubernetes):
+def refusal(module, release, chart, kubernetes):
     """What Helm says against the chart for this Kubernetes; values are not judged here."""
-    words = ["template", release["name"], *chart_words(release), f"--kube-version={kubernetes}"]
+    words = ["template", release["name"], chart, f"--kube-version={kubernetes}"]
     rc, _out, err = module.run_command([module.params["helm_binary_path"], *words])
     return err if rc else ""
 
@@ -162,12 +182,13 @@ def main():
         module.fail_json(msg=f"The version of Kubernetes can't be told: {error}\n    {error.remedy}")
     plan = []
     for release in module.params["releases"]:
+        chart = chart_of(module, release)
         entry = upgrades.plan(
             f"{release['namespace']}/{release['name']}",
             release["variable"],
             history(module, release),
-            target(module, release),
-            refusal(module, release, kubernetes),
+            target(module, release, chart),
+            refusal(module, release, chart, kubernetes),
             module.params["allow_downgrade"],
         )
         plan.append(entry)

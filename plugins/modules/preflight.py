@@ -114,6 +114,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import (
     chart_files,
+    chart_sources,
     input_contradictions,
     inputs,
     scaling_plan,
@@ -138,7 +139,7 @@ def chart_findings(charts, versions):
     found = []
     for variable, reference in sorted(charts.items()):
         words = inputs.chart_problem(reference, os.path.exists, os.path.isdir)
-        if not words and input_contradictions.is_path(reference):
+        if not words and chart_sources.is_path(reference):
             chart = chart_files.metadata(local_path(reference))
             found += inputs.check_chart_file(variable, reference, chart, versions.get(variable))
         if words:

@@ -42,6 +42,12 @@ options:
   chart_repo_url:
     description: URL of the repository where the chart is a bare name.
     type: str
+  chart_digest:
+    description: >-
+      SHA-256 of the chart's archive, or V(index), as M(speechops.riva.fetch_chart) takes it. A chart from elsewhere
+      needs one where O(crd_groups) are asked for.
+    type: str
+    default: ""
   values:
     description: Values that the release should have.
     type: dict
@@ -99,7 +105,13 @@ deviations:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import chart_files, release_looks, releases
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    chart_archives,
+    chart_files,
+    release_looks,
+    releases,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.chart_sources import ChartError, source_of
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Deadline,
     auth_argument_spec,
@@ -124,7 +136,12 @@ def crd_deviations(module, cluster):
     groups = module.params["crd_groups"]
     if not groups:
         return []
-    crds, problem = release_looks.crds_of_chart(module, groups)
+    try:
+        source = source_of(module.params, "chart_digest")
+        path = chart_archives.archive(module.run_command, module.params["helm_binary_path"], source)
+    except ChartError as error:
+        return [str(error)]
+    crds, problem = release_looks.crds_of_chart(module, [path], groups)
     if problem:
         return ["the chart's CRDs can't be read"]
     return [
@@ -165,6 +182,7 @@ def main():
         chart_ref={"type": "str", "required": True},
         chart_version={"type": "str"},
         chart_repo_url={"type": "str"},
+        chart_digest={"type": "str", "default": ""},
         values={"type": "dict", "default": {}},
         namespace_labels={"type": "dict", "default": {}},
         crd_groups={"type": "list", "elements": "str", "default": []},

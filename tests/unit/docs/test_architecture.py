@@ -32,6 +32,7 @@ DOORS = {
     "metric_chain": {"cluster", "yaml"},
     "keda_chain": {"cluster", "metric_chain"},
     "chart_files": {"yaml"},
+    "chart_archives": {"yaml"},
     "release_looks": {"cluster", "yaml"},
     "certificates": {"cryptography"},
     "outside_calls": {"grpc", "riva", "socket", "ssl"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -148,6 +149,21 @@ def test_the_table_is_long_enough_and_has_no_case_twice():
     cases = [*wrong_inputs.CLUSTERS, *wrong_inputs.NODES]
     assert len(cases) >= 150
     assert len({case[0] for case in cases}) == len(cases)
+
+
+# In the order of the table.
+KINDS = (
+    *("TYPES", "NAMES", "CHOICES", "RANGES", "ADDRESSES", "VERSIONS", "JINJA", "SECRETS"),
+    *("CONTRADICTIONS", "CHARTS", "NODES"),
+)
+
+
+def test_the_page_on_reliability_has_these_figures():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    figures = [len(getattr(wrong_inputs, kind)) for kind in KINDS]
+    table = page.partition("| kind | cases |")[2].partition("\n\n")[0]
+    assert [int(number) for number in re.findall(r" \| (\d+) \|$", table, re.MULTILINE)] == figures
+    assert f"\n{sum(figures)} wrong inputs" in page
 
 
 @pytest.mark.parametrize("host", CLUSTERS, ids=[case[0].replace("\n", "; ")[:70] for case in CLUSTERS.values()])

@@ -268,6 +268,17 @@ VERSIONS = [
     ("traefik_chart_version: '>=41'", "traefik_chart_version", "no exact version", "41.3.0"),
     ("traefik_chart_version: 41.3", "traefik_chart_version", "41.3, which is not a text", "in quotes"),
     ("kube_prometheus_stack_chart_version: 88.x", "kube_prometheus_stack_chart_version", "no exact", "three numbers"),
+    ("keda_chart_version: 2.21.0", "keda_chart_digest", "still the one of 2.20.2", "beside it"),
+    ("traefik_chart_digest: latest", "traefik_chart_digest", "no SHA-256", "64 hexadecimal"),
+    (f"traefik_chart_digest: sha512:{'a' * 64}", "traefik_chart_digest", "no SHA-256", "or index"),
+    ("metallb_chart_digest: ''", "metallb_chart_digest", "is empty", "sha256"),
+    ("traefik_chart_ref: oci://r.example.com/traefik", "traefik_chart_digest", "lies in no repository", "tgz file"),
+    (
+        "riva_chart_ref: https://m.example.com/riva-1.0.0.tgz\nriva_chart_version: 1.0.0",
+        "riva_chart_digest",
+        "is empty",
+        "tgz file",
+    ),
     ("gpu_operator_chart_version: newest", "gpu_operator_chart_version", "no exact version", "three numbers"),
     (
         "prometheus_adapter_chart_version: ''",
