@@ -16,8 +16,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.settings import API_SERVICE_ADDRESS, Lab
 
-LIFETIME = datetime.timedelta(days=365)
-
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, whole or not at all."""
@@ -44,6 +42,10 @@ def _pem(key) -> bytes:
 class Authority:
     """A certificate authority in a folder: ``<name>.crt`` and ``<name>.key``."""
 
+    # A certificate is valid from so long ago, for so long from now.
+    BEGUN = datetime.timedelta(hours=1)
+    LIFETIME = datetime.timedelta(days=365)
+
     def __init__(self, folder: Path, name: str):
         self.folder, self.name = folder, name
         self.certificate_path = folder / f"{name}.crt"
@@ -63,8 +65,7 @@ class Authority:
         self._key = own
         self._certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
 
-    @staticmethod
-    def _builder(subject: x509.Name, issuer: x509.Name, public_key) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, issuer: x509.Name, public_key) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -72,8 +73,8 @@ class Authority:
             .issuer_name(issuer)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + LIFETIME)
+            .not_valid_before(now - self.BEGUN)
+            .not_valid_after(now + self.LIFETIME)
         )
 
     def issue(self, file: str, common_name: str, organization: str | None = None, names: tuple = ()) -> None:

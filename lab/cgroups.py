@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
+
+from lab.processes import kill_all
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = (
@@ -87,22 +88,8 @@ def memory_bytes(group: str) -> int:
 
 
 def end_processes(group: str, timeout: float = 20) -> None:
-    """Kill what is left in a group and wait until it is empty.
-
-    Raises:
-        TimeoutError: names the processes that do not end.
-    """
-    deadline = time.monotonic() + timeout
-    while left := processes(group):
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                # It ended meanwhile.
-                continue
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"processes {sorted(left)} in group {group} do not end")
-        time.sleep(0.1)
+    """Kill what is left in a group and wait until it is empty; a TimeoutError names what does not end."""
+    kill_all(lambda: processes(group), f"group {group}", timeout)
 
 
 def remove(group: str, timeout: float = 10) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from lab.settings import MARKER, REPOSITORY, Lab
@@ -71,15 +73,23 @@ def start(lab: Lab, role: str, command: list[str], log: Path) -> None:
         )
 
 
+def kill_all(find: Callable[[], Collection[int]], place: str, timeout: float) -> None:
+    """Kill the processes that are found, and wait until none are.
+
+    Raises:
+        TimeoutError: names the processes that do not end, and the place where they are.
+    """
+    deadline = time.monotonic() + timeout
+    while left := find():
+        for pid in left:
+            # It may have ended meanwhile.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {sorted(left)} of {place} do not end")
+        time.sleep(0.1)
+
+
 def end(lab: Lab, role: str | None = None, timeout: float = 30) -> None:
     """Kill the marked processes (of one role, or all) and wait until they are gone."""
-    deadline = time.monotonic() + timeout
-    while pids := of_lab(lab, role):
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"processes {pids} of lab {lab.name} do not end")
-        time.sleep(0.1)
+    kill_all(lambda: of_lab(lab, role), f"lab {lab.name}", timeout)

@@ -41,4 +41,14 @@ options:
     description: Language that the streams ask for.
     type: str
     default: en-US
+  stop_with_process:
+    description:
+      - Number of a process on the same machine; the module stops when that process is gone.
+      - With a local connection it is set to Ansible's own process, so that no load goes on without it.
+    type: int
+requirements:
+  - python >= 3.11
+  - kubernetes >= 24.2.0
+  - the collection kubernetes.core
+  - nvidia-riva-client >= 2.28.0
 """

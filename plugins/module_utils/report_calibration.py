@@ -208,10 +208,7 @@ TEMPLATE = """\
 {% for note in notes %}
 <p class="note">{{ note }}</p>
 {% endfor %}
-<figure class="picture">
-{{ pictures.wide | safe }}
-{{ pictures.narrow | safe }}
-</figure>
+{% include "picture" %}
 
 <h2>What follows from it</h2>
 <pre>{{ yaml }}</pre>
@@ -225,12 +222,7 @@ For {{ r.peak.peak_streams }} streams at the peak and {{ r.peak.base_streams }} 
 {% endif %}
 </p>
 
-<h2>Figures</h2>
-<dl class="figures">
-{% for label, place, text in rows %}
-<div><dt>{{ label }}</dt><dd data-figure="{{ place }}">{{ text }}</dd></div>
-{% endfor %}
-</dl>
+{% include "figures" %}
 
 <h2>Levels, in the order in which they were held</h2>
 <div class="scroll"><table class="levels">

@@ -400,10 +400,7 @@ counts as bad service with all its chunks. ★ marks the best where tests differ
 stroke="var({{ test.variable }})" stroke-dasharray="{{ test.pattern }}"/></svg>{{ test.label }}</span>
 {% endfor %}
 </p>
-<figure class="picture">
-{{ pictures.wide | safe }}
-{{ pictures.narrow | safe }}
-</figure>
+{% include "picture" %}
 
 <h2>Figures</h2>
 <div class="scroll"><table class="compare">

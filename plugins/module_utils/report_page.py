@@ -108,6 +108,25 @@ FRAME = """\
 """
 
 # A module travels as Python files only, so the template is text in one.
+# What several pages have: the picture for wide and narrow windows, and figures as rows of (label, place in the summary,
+# text).
+PARTS = {
+    "picture": """\
+<figure class="picture">
+{{ pictures.wide | safe }}
+{{ pictures.narrow | safe }}
+</figure>
+""",
+    "figures": """\
+<h2>Figures</h2>
+<dl class="figures">
+{% for label, place, text in rows %}
+<div><dt>{{ label }}</dt><dd data-figure="{{ place }}">{{ text }}</dd></div>
+{% endfor %}
+</dl>
+""",
+}
+
 TEMPLATE = """\
 <header>
 <h1 id="headline">{{ s.headline }}</h1>
@@ -125,17 +144,9 @@ TEMPLATE = """\
 {% for note in s.notes %}
 <p class="note">{{ note }}</p>
 {% endfor %}
-<figure class="picture">
-{{ pictures.wide | safe }}
-{{ pictures.narrow | safe }}
-</figure>
+{% include "picture" %}
 
-<h2>Figures</h2>
-<dl class="figures">
-{% for label, place, text in rows %}
-<div><dt>{{ label }}</dt><dd data-figure="{{ place }}">{{ text }}</dd></div>
-{% endfor %}
-</dl>
+{% include "figures" %}
 
 <h2>Phases</h2>
 <div class="scroll"><table>
@@ -254,7 +265,7 @@ def lengths_text(plan: dict) -> str:
 
 def page_of(title: str, template: str, own_style: str = "", **values) -> str:
     """Return a page: the template of its body in the common frame, with what it needs beyond the common style."""
-    engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=jinja2.DictLoader(PARTS))
     body = engine.from_string(template).render(**values)
     return engine.from_string(FRAME).render(title=title, style=STYLE + own_style, body=body)
 

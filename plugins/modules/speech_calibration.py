@@ -113,11 +113,6 @@ options:
     description: Folder for the page. It is made if it is not there; a page in it is replaced.
     type: path
     required: true
-  stop_with_process:
-    description:
-      - Number of a process on the same machine; the module stops when that process is gone.
-      - With a local connection it is set to Ansible's own process, so that no load goes on without it.
-    type: int
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - speechops.riva.speech_endpoint
@@ -129,10 +124,6 @@ attributes:
     description: Nothing in the cluster is changed, so there is nothing to show.
     support: none
 requirements:
-  - python >= 3.11
-  - kubernetes >= 24.2.0
-  - the collection kubernetes.core
-  - nvidia-riva-client >= 2.28.0
   - matplotlib
   - jinja2
 author:

@@ -44,18 +44,6 @@ options:
     description: Name under which the nodes offer GPUs.
     type: str
     default: nvidia.com/gpu
-  prometheus_namespace:
-    description: Namespace of Prometheus.
-    type: str
-    default: monitoring
-  prometheus_service:
-    description: Service of Prometheus.
-    type: str
-    default: kube-prometheus-stack-prometheus
-  prometheus_port:
-    description: Port of O(prometheus_service).
-    type: int
-    default: 9090
   format:
     description: V(table) is for people; V(json) is one line for programs.
     type: str
@@ -63,6 +51,7 @@ options:
     default: table
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.prometheus
   - speechops.riva.validation.attributes
 author:
   - speechops.riva maintainers (@speechops)

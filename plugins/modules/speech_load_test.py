@@ -83,18 +83,6 @@ options:
         has no replicas.
     type: bool
     default: true
-  prometheus_namespace:
-    description: Namespace of Prometheus, which is asked for the streams of each pod.
-    type: str
-    default: monitoring
-  prometheus_service:
-    description: Service of Prometheus.
-    type: str
-    default: kube-prometheus-stack-prometheus
-  prometheus_port:
-    description: Port of O(prometheus_service).
-    type: int
-    default: 9090
   profile:
     description:
       - Steps that follow each other. Streams that run when the level falls end by themselves.
@@ -217,13 +205,9 @@ options:
     description: Folder for the report. It is made if it is not there; a report in it is replaced.
     type: path
     required: true
-  stop_with_process:
-    description:
-      - Number of a process on the same machine; the test stops when that process is gone.
-      - With a local connection it is set to Ansible's own process, so that no load goes on without it.
-    type: int
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.prometheus
   - speechops.riva.speech_endpoint
 attributes:
   check_mode:
@@ -233,10 +217,6 @@ attributes:
     description: Nothing in the cluster is changed, so there is nothing to show.
     support: none
 requirements:
-  - python >= 3.11
-  - kubernetes >= 24.2.0
-  - the collection kubernetes.core
-  - nvidia-riva-client >= 2.28.0
   - matplotlib
   - jinja2
 notes:

@@ -42,18 +42,6 @@ options:
     description: The series in Prometheus that the metric is made of.
     type: str
     default: nv_inference_queue_duration_us
-  prometheus_namespace:
-    description: Namespace of Prometheus, of its Service and its custom resource.
-    type: str
-    default: monitoring
-  prometheus_service:
-    description: Name of the Service of Prometheus.
-    type: str
-    default: kube-prometheus-stack-prometheus
-  prometheus_port:
-    description: Port of that Service.
-    type: int
-    default: 9090
   prometheus_scheme:
     description: How Prometheus is spoken to.
     type: str
@@ -81,6 +69,7 @@ options:
     default: keda-operator-metrics-apiserver
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.prometheus
   - speechops.riva.validation
   - speechops.riva.validation.attributes
 notes:

@@ -9,7 +9,7 @@ import pytest
 
 from lab.bundle import use_tools
 from tests.integration.frail import frail_service
-from tests.integration.running_lab import RunningLab, traces
+from tests.integration.running_lab import RunningLab
 
 HERE = Path(__file__).parent
 # What wants a lab as it comes, then what is installed on it, and at last what takes it away again.
@@ -69,13 +69,9 @@ def lab():
         yield RunningLab.that_is_up(name)
         return
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    fresh = RunningLab(f"beside{worker}" if worker else "test", f"10.{89 - 4 * worker}.0.0/22")
-    fresh.command("down")
-    fresh.up()
-    yield fresh
-    if not os.environ.get("KEEP_LAB"):
-        fresh.command("down")
-        assert traces(fresh.name) == []
+    name = f"beside{worker}" if worker else "test"
+    with RunningLab.of_its_own(name, f"10.{89 - 4 * worker}.0.0/22") as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="session")

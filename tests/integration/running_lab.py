@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,18 @@ class RunningLab:
     network: str
 
     @classmethod
+    @contextlib.contextmanager
+    def of_its_own(cls, name: str, network: str) -> Iterator[RunningLab]:
+        """A lab from nothing, that leaves nothing behind; KEEP_LAB lets it stand."""
+        fresh = cls(name, network)
+        fresh.command("down")
+        fresh.up()
+        yield fresh
+        if not os.environ.get("KEEP_LAB"):
+            fresh.command("down")
+            assert traces(name) == []
+
+    @classmethod
     def that_is_up(cls, name: str) -> RunningLab:
         return cls(name, settings_of(name)["network"])
 
@@ -77,6 +91,13 @@ class RunningLab:
     @property
     def kubeconfig(self) -> str:
         return str(STATE / self.name / "admin.kubeconfig")
+
+    def begin_play(self, *arguments: str) -> subprocess.Popen[str]:
+        """A run of ``ansible-playbook`` against this lab that goes on meanwhile; what it prints can be read."""
+        words = [str(word) for word in (PLAYBOOK, "-e", f"lab_name={self.name}", *arguments)]
+        return subprocess.Popen(
+            words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+        )
 
     def play(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess:
         """Run ``ansible-playbook`` against this lab."""

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cryptography import x509
 
 from lab.certificates import Authority
 from tests.benchmarks.bare_apiserver import BareApiserver
@@ -52,18 +51,7 @@ def expired(authority, folder):
     """A client certificate that ended yesterday."""
 
     class Past(Authority):
-        @staticmethod
-        def _builder(subject, issuer, public_key):
-            now = datetime.datetime.now(datetime.UTC)
-            return (
-                x509.CertificateBuilder()
-                .subject_name(subject)
-                .issuer_name(issuer)
-                .public_key(public_key)
-                .serial_number(x509.random_serial_number())
-                .not_valid_before(now - datetime.timedelta(days=9))
-                .not_valid_after(now - datetime.timedelta(days=1))
-            )
+        BEGUN, LIFETIME = datetime.timedelta(days=9), datetime.timedelta(days=-1)
 
     Past(folder, authority.name).issue("expired", "admin", "system:masters")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.running_lab import PLAYBOOK, REPOSITORY, RunningLab, run, traces
+from tests.integration.running_lab import PLAYBOOK, REPOSITORY, RunningLab, run
 from tests.integration.test_site import extra
 
 AWAY = """
@@ -31,12 +31,8 @@ def second():
     if name := os.environ.get("USE_SECOND_LAB"):
         yield RunningLab.that_is_up(name)
         return
-    fresh = RunningLab("second", "10.81.0.0/22")
-    fresh.command("down")
-    fresh.up()
-    yield fresh
-    fresh.command("down")
-    assert traces(fresh.name) == []
+    with RunningLab.of_its_own("second", "10.81.0.0/22") as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="module")

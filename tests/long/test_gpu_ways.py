@@ -27,7 +27,7 @@ from tests.gpu_host.host import INVENTORY, changed
 from tests.gpu_host.packages import NEW, OLD
 from tests.gpu_host.pretended import pretend
 from tests.gpu_host.systems import make_base
-from tests.integration.running_lab import REPOSITORY, RunningLab, run, traces
+from tests.integration.running_lab import REPOSITORY, RunningLab, run
 from tests.integration.test_gpu_stack import CLASS, EXPORTER
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
@@ -46,13 +46,8 @@ def lab():
     if name := os.environ.get("USE_LAB"):
         yield RunningLab(name, "")
         return
-    fresh = RunningLab("byhand", "10.109.0.0/22")
-    fresh.command("down")
-    fresh.up()
-    yield fresh
-    if not os.environ.get("KEEP_LAB"):
-        fresh.command("down")
-        assert traces(fresh.name) == []
+    with RunningLab.of_its_own("byhand", "10.109.0.0/22") as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="module")

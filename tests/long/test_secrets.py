@@ -21,8 +21,9 @@ import pytest
 
 from lab import extras
 from lab.settings import Lab
-from tests.integration.running_lab import AUDIO, PLAYBOOK, REPOSITORY, eventually
+from tests.integration.running_lab import PLAYBOOK, REPOSITORY, eventually
 from tests.integration.test_site import INVENTORY, extra, recap
+from tests.long.loads import under_load
 
 MODELS = ["nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"]
 # In place of NVIDIA's downloader, which the lab does not have: it tells which key it was given by its fingerprint.
@@ -227,25 +228,12 @@ def test_a_changed_key_is_there_after_another_run_and_no_stream_is_lost(lab, vau
     """Running pods keep what they loaded; a pod that starts now fetches with the new key."""
     third = f"nvapi-marker-{secrets.token_hex(16)}"
     file = vaulted(vault, riva_ngc_api_key=third, riva_model_deploy_key=third[::-1])
-    load = [PLAYBOOK, "-e", f"lab_name={lab.name}", "playbooks/load_test.yml"]
-    profile = [{"streams": 6, "duration": 120, "ramp": 5}]
-    load += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path), load_test_audio=AUDIO)
-    streams = subprocess.Popen(
-        [str(word) for word in load], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
+    with under_load(lab, tmp_path, streams=6, seconds=120) as counted:
         words = ["-e", f"@{file}", *extra(riva_services=[SERVICE]), "--tags", "riva"]
         output, _watch = play(lab, vault, [third, third[::-1]], *words)
-        printed, _ = streams.communicate(timeout=400)
-    finally:
-        streams.kill()
     assert "The secrets for NGC are up to date" in output
     assert key_in_the_cluster(lab, "modelpullsecret", "apikey") == third
-    assert streams.returncode == 0, printed
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["streams"]["failed"] == 0, printed
-    assert summary["streams"]["finished"] == summary["streams"]["opened"] > 0
-    print(f"both keys changed under load: {summary['streams']['finished']} streams, 0 failed")
+    print(f"both keys changed under load: {counted['finished']} streams, 0 failed")
     assert leaks(in_the_cluster(lab), [third, third[::-1]]) == []
     # All of them: under load there may have been two, and the logs of an old one have the old key.
     lab.kubectl("delete", "pods", "-n", "riva", "-l", "app.kubernetes.io/instance=riva-asr", timeout=200)
@@ -388,25 +376,12 @@ def test_secrets_of_external_secrets_are_awaited_used_and_rotated(lab, vault, tm
     assert {"name": "from-elsewhere"} in pod["imagePullSecrets"]
 
     # The company changes its key. The operator's work alone reaches the next pod; another run finds nothing to do.
-    load = [PLAYBOOK, "-e", f"lab_name={lab.name}", "playbooks/load_test.yml"]
-    profile = [{"streams": 6, "duration": 100, "ramp": 5}]
-    load += extra(load_test_profile=profile, load_test_report_folder=str(tmp_path), load_test_audio=AUDIO)
-    streams = subprocess.Popen(
-        [str(word) for word in load], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
+    with under_load(lab, tmp_path, streams=6, seconds=100) as counted:
         apply(lab, *in_the_safe(fifth))
         eventually(lambda: holds(lab, "modelpullsecret", "apikey", fifth), timeout=60)
         eventually(lambda: holds(lab, "from-elsewhere", ".dockerconfigjson", fifth), timeout=60)
         output, _watch = play(lab, vault, [fourth, fifth], *words)
         assert recap(output)["changed"] == 0
-        printed, _ = streams.communicate(timeout=400)
-    finally:
-        streams.kill()
-    assert streams.returncode == 0, printed
-    counted = json.loads((tmp_path / "summary.json").read_text())["streams"]
-    assert (counted["failed"], counted["finished"]) == (0, counted["opened"])
-    assert counted["opened"] > 0
     print(f"a key changed by External Secrets under load: {counted['finished']} streams, 0 failed")
     lab.kubectl("delete", "pods", "-n", "riva", "-l", "app.kubernetes.io/instance=riva-asr", timeout=200)
     lab.kubectl("rollout", "status", "deployment/riva-asr", "-n", "riva", "--timeout=180s", timeout=200)

@@ -110,14 +110,18 @@ def changed_in_period(now: float, period: float, events: Iterable[tuple[float, i
     return sum(change for at, change in events if at > now - period)
 
 
+def replicas_at_start(now: float, period: float, current: int, ups: Iterable, downs: Iterable) -> int:
+    """Replicas when the period before now began."""
+    return current - changed_in_period(now, period, ups) + changed_in_period(now, period, downs)
+
+
 def scale_up_limit(now: float, current: int, rules: ScalingRules, ups: Sequence, downs: Sequence) -> int:
     """The most replicas that the policies of scaleUp allow now."""
     if rules.select_policy == "Disabled":
         return current
     proposals = []
     for policy in rules.policies:
-        start = current - changed_in_period(now, policy.period_seconds, ups)
-        start += changed_in_period(now, policy.period_seconds, downs)
+        start = replicas_at_start(now, policy.period_seconds, current, ups, downs)
         if policy.type == "Pods":
             proposals.append(start + policy.value)
         else:
@@ -132,8 +136,7 @@ def scale_down_limit(now: float, current: int, rules: ScalingRules, ups: Sequenc
         return current
     proposals = []
     for policy in rules.policies:
-        start = current - changed_in_period(now, policy.period_seconds, ups)
-        start += changed_in_period(now, policy.period_seconds, downs)
+        start = replicas_at_start(now, policy.period_seconds, current, ups, downs)
         if policy.type == "Pods":
             proposals.append(start - policy.value)
         else:
