@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import NormalDist, fmean, median, stdev
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import distribution, seconds_since
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import distribution, seconds_since
 
 PASSED, FAILED, OPEN = "passed", "failed", "open"
 # Seconds that are taken together: neighbouring chunks share batches and queues, blocks of seconds hardly do.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import percentile
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import percentile
 
 # What is looked back at, in seconds, and the least that must have been seen before it counts.
 WINDOW_SECONDS = 30.0

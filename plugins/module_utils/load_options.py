@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import path_of
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import (
     LOGNORMAL,
     MOST_STREAMS_AT_ONCE,
     Schedule,
     profile_problems,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import path_of
 
 # option: (least, most, unit)
 RANGES = {

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from ansible_collections.speechops.riva.plugins.module_utils.calibration_rules import FAILED, PASSED
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import shown
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import PAGE, page_of, write_file
 from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import (
     AMBER,

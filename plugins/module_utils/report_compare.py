@@ -15,7 +15,8 @@ import os
 import sys
 from itertools import pairwise
 
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import SCHEMA, look_up, shown
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import SCHEMA
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import look_up, shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import (
     PAGE,
     SUMMARY,

@@ -15,13 +15,10 @@ import os
 import sys
 import traceback
 
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import of_kind
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import CALLS, FIXED, LOGNORMAL
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import (
-    figure_rows,
-    of_kind,
-    shown,
-    summarise,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import figure_rows, shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import draw
 
 try:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import of_kind, percentile
 from ansible_collections.speechops.riva.plugins.module_utils.load_profile import schedule_of
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import of_kind, percentile
 from ansible_collections.speechops.riva.plugins.module_utils.service_streams import serving
 
 try:

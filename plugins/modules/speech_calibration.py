@@ -193,6 +193,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import Dead
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import AudioError, read_audio
 from ansible_collections.speechops.riva.plugins.module_utils.load_cluster import EndpointError, endpoint_of
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import percentile
 from ansible_collections.speechops.riva.plugins.module_utils.load_options import endpoint_arguments
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import Plan, Recorder, alive
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
@@ -201,7 +202,6 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     ask_server,
     tls_of,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import percentile
 from ansible_collections.speechops.riva.plugins.module_utils.report_calibration import (
     SCHEMA,
     console_table,

@@ -313,7 +313,6 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_streams import
     ask_server,
     tls_of,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import console_table, verdict
 from ansible_collections.speechops.riva.plugins.module_utils.load_texts import (
     ASR,
     SPEECH,
@@ -321,6 +320,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_texts import (
     Texts,
     ask_text_server,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import console_table, verdict
 from ansible_collections.speechops.riva.plugins.module_utils.report_compare import (
     COMPARISON,
     SummaryError,

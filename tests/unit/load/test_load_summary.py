@@ -3,20 +3,24 @@
 import json
 
 import pytest
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import (
-    bad_service,
+from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import (
     changes,
-    console_table,
-    cost_figures,
     distribution,
     integral,
-    matches_path,
     path_of,
     percentile,
-    pod_streams_over_time,
-    shown,
-    summarise,
     turning_points,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import (
+    bad_service,
+    cost_figures,
+    pod_streams_over_time,
+    summarise,
+)
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import (
+    console_table,
+    matches_path,
+    shown,
     verdict,
 )
 

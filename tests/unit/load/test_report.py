@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import report_page
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import look_up, shown, summarise
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import look_up, shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import (
     CSS_VARIABLES,
     latency_bins,

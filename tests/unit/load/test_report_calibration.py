@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import report_calibration
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import shown
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_calibration import (
     console_table,
     entry_text,

@@ -5,7 +5,8 @@ import re
 
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import report_compare
-from ansible_collections.speechops.riva.plugins.module_utils.load_summary import look_up, shown, summarise
+from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
+from ansible_collections.speechops.riva.plugins.module_utils.load_words import look_up, shown
 from ansible_collections.speechops.riva.plugins.module_utils.report_compare import (
     SummaryError,
     bars,
