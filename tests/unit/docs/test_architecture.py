@@ -29,7 +29,9 @@ TASKS = sorted(path for pattern in PLACES_OF_TASKS for path in ROOT.glob(pattern
 DOORS = {
     "cluster": {"ansible", "ansible_collections.kubernetes.core", "kubernetes", "urllib3"},
     "validation": {"cluster"},
-    "metric_chain": {"cluster", "yaml"},
+    "chain_reader": {"cluster"},
+    "scrape_path": {"cluster", "chain_reader"},
+    "metric_chain": {"cluster", "chain_reader", "scrape_path", "yaml"},
     "keda_chain": {"cluster", "metric_chain"},
     "chart_files": {"yaml"},
     "chart_archives": {"yaml"},
