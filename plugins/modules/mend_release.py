@@ -71,13 +71,9 @@ left_alone:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import drift, release_looks
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    Deadline,
-    auth_argument_spec,
-    connect,
-    local_path,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
+from ansible_collections.speechops.riva.plugins.module_utils.kubeconfig import local_path
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
 

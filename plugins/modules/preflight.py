@@ -119,12 +119,7 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     inputs,
     scaling_plan,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    Deadline,
-    auth_argument_spec,
-    connect,
-    local_path,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import (
     ClusterError,
     DeadlineExceeded,
@@ -133,6 +128,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors impo
     NotFound,
     Unreachable,
 )
+from ansible_collections.speechops.riva.plugins.module_utils.kubeconfig import local_path
 
 
 def chart_findings(charts, versions):

@@ -112,13 +112,9 @@ from ansible_collections.speechops.riva.plugins.module_utils import (
     releases,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.chart_sources import ChartError, source_of
-from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
-    Deadline,
-    auth_argument_spec,
-    connect,
-    local_path,
-)
+from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
+from ansible_collections.speechops.riva.plugins.module_utils.kubeconfig import local_path
 from ansible_collections.speechops.riva.plugins.module_utils.workloads import subject
 
 
