@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lab import bundle
+from lab import unbundle
+from lab.bundle_format import BundleError
 
 
 def bundle_folder(arguments: list[str]) -> Path | None:
@@ -18,8 +19,8 @@ def bundle_folder(arguments: list[str]) -> Path | None:
 def main() -> int:
     if folder := bundle_folder(sys.argv[1:]):
         try:
-            bundle.bootstrap(folder.resolve())
-        except bundle.BundleError as error:
+            unbundle.bootstrap(folder.resolve())
+        except BundleError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
     # A bare machine's Python has not what this needs.

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from lab import (
     binaries,
-    bundle,
     certificates,
     cgroups,
     components,
@@ -26,7 +25,9 @@ from lab import (
     preconditions,
     processes,
     real_gpus,
+    unbundle,
 )
+from lab.bundle_format import BundleError
 from lab.charts.stage import GO_MODULES, stage
 from lab.progress import say, step, wait_for
 from lab.settings import DNS_SERVICE_ADDRESS, REPOSITORY, Lab, Node, SettingError
@@ -270,11 +271,9 @@ def prepare(lab: Lab, with_gpus: bool = False) -> list[Path]:
 
     Returns the image archives. What a bundle brought is taken as it is.
     """
-    if (unpacked := bundle.archives(lab.cache_folder)) is not None:
+    if (unpacked := unbundle.archives(lab.cache_folder)) is not None:
         if with_gpus and not any(archive.name.startswith("device-plugin-") for archive in unpacked):
-            raise bundle.BundleError(
-                "the bundle has no NVIDIA device plugin: make it with `lab bundle DIR --gpus real`"
-            )
+            raise BundleError("the bundle has no NVIDIA device plugin: make it with `lab bundle DIR --gpus real`")
         return unpacked
     with one_at_a_time(lab.cache_folder / ".lock", "programs, images and charts"):
         binaries.provide_all(lab.binaries)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab import bundle, cluster, extras, faults, real_gpus
+from lab import bundle, cluster, extras, faults, real_gpus, unbundle
 from lab.binaries import BinaryError
+from lab.bundle_format import BundleError
 from lab.network import NetworkError
 from lab.preconditions import CannotRun
 from lab.settings import Lab, SettingError
@@ -127,7 +128,7 @@ def print_status(state: dict) -> None:
 
 def main() -> int:
     arguments = parser().parse_args()
-    bundle.use_tools()
+    unbundle.use_tools()
     try:
         if arguments.command == "up":
             wanted = Lab(
@@ -164,7 +165,7 @@ def main() -> int:
                 run_fault(existing, arguments)
     except (
         *(SettingError, CannotRun, BinaryError, NetworkError, TimeoutError),
-        *(bundle.BundleError, real_gpus.GpuError, cluster.LabError, faults.FaultError, subprocess.CalledProcessError),
+        *(BundleError, real_gpus.GpuError, cluster.LabError, faults.FaultError, subprocess.CalledProcessError),
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

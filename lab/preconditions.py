@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import cgroups, network
-from lab.bundle import archives as unpacked_archives
 from lab.settings import Lab
+from lab.unbundle import archives as unpacked_archives
 
 ELSEWHERE = "Or use a cluster of your own (kind, k3s, kubeadm …): copy inventories/onprem and pass it with -i."
 PACKAGES = Path(__file__).resolve().parent / "packages.txt"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bundle import use_tools
+from lab.unbundle import use_tools
 from tests.integration.frail import frail_service
 from tests.integration.running_lab import RunningLab
 

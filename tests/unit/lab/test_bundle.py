@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import bundle
+from lab import bundle, bundle_format, unbundle
+from lab.bundle_format import BundleError
 
 ABOUT = {
     "machine": platform.machine(),
@@ -56,48 +57,48 @@ def test_everything_comes_out_as_it_went_in(made, sources, tmp_path):
     assert len(parts) > 4
     assert all(part.stat().st_size <= PART for part in parts)
     cache = tmp_path / "cache"
-    bundle.unpack(made, cache)
+    unbundle.unpack(made, cache)
     assert (cache / "bin/kubelet").read_bytes() == sources[0][1].read_bytes()
     assert (cache / "bin/kubelet").stat().st_mode & 0o777 == 0o755
     assert (cache / "images/base-1.tar").read_bytes() == b"x" * 5000
     assert (cache / "python/wheels/a-1-py3-none-any.whl").stat().st_size == 1200
     assert subprocess.run([cache / "tools/bin/iptables"], capture_output=True, text=True).stdout == "ip\n"
-    assert bundle.archives(cache) == [cache / "images/base-1.tar", cache / "images/standins-2.tar"]
+    assert unbundle.archives(cache) == [cache / "images/base-1.tar", cache / "images/standins-2.tar"]
     assert not list(cache.rglob("*.partial"))
     assert not list(cache.rglob("*.opened"))
 
 
 def test_the_second_time_only_what_is_missing(made, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    bundle.unpack(made, cache)
+    unbundle.unpack(made, cache)
     laid = []
-    real = bundle.lay
-    monkeypatch.setattr(bundle, "lay", lambda *words: (laid.append(words[2].name), real(*words)))
-    bundle.unpack(made, cache)
+    real = unbundle.lay
+    monkeypatch.setattr(unbundle, "lay", lambda *words: (laid.append(words[2].name), real(*words)))
+    unbundle.unpack(made, cache)
     assert laid == []
     shutil.rmtree(cache / "tools")
-    bundle.unpack(made, cache)
+    unbundle.unpack(made, cache)
     assert laid == ["cache/tools"]
     assert (cache / "tools/bin/ip").exists()
 
 
 def test_interrupted_while_it_unpacks(made, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    real = bundle.lay
+    real = unbundle.lay
 
     def interrupted(folder, manifest, entry, target):
         if entry.name == "cache/tools":
             raise KeyboardInterrupt
         real(folder, manifest, entry, target)
 
-    monkeypatch.setattr(bundle, "lay", interrupted)
+    monkeypatch.setattr(unbundle, "lay", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        bundle.unpack(made, cache)
-    assert bundle.archives(cache) is None
-    monkeypatch.setattr(bundle, "lay", real)
-    bundle.unpack(made, cache)
+        unbundle.unpack(made, cache)
+    assert unbundle.archives(cache) is None
+    monkeypatch.setattr(unbundle, "lay", real)
+    unbundle.unpack(made, cache)
     assert (cache / "tools/bin/ip").exists()
-    assert bundle.archives(cache)
+    assert unbundle.archives(cache)
 
 
 def test_interrupted_while_it_is_made(tmp_path, sources, monkeypatch):
@@ -114,19 +115,19 @@ def test_interrupted_while_it_is_made(tmp_path, sources, monkeypatch):
     monkeypatch.setattr(bundle, "pack", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bundle.write(sources, folder, ABOUT, PART)
-    with pytest.raises(bundle.BundleError, match=r"is not there.*interrupted"):
-        bundle.read_manifest(folder)
+    with pytest.raises(BundleError, match=r"is not there.*interrupted"):
+        unbundle.read_manifest(folder)
     monkeypatch.setattr(bundle, "pack", lambda source, target: (packed.append(source.name), real(source, target)))
     manifest = bundle.write(sources, folder, ABOUT, PART)
     # The two that were packed before are not packed again.
     assert packed == ["kubelet", "base-1.tar", "cache-tools.tar"]
-    bundle.check_parts(folder, manifest)
+    unbundle.check_parts(folder, manifest)
 
 
 def test_the_same_files_give_the_same_bundle(made, sources, tmp_path):
     again = tmp_path / "again"
     bundle.write(sources, again, ABOUT, PART)
-    assert (again / bundle.MANIFEST).read_text() == (made / bundle.MANIFEST).read_text()
+    assert (again / bundle_format.MANIFEST).read_text() == (made / bundle_format.MANIFEST).read_text()
 
 
 @pytest.mark.parametrize(
@@ -139,9 +140,9 @@ def test_the_same_files_give_the_same_bundle(made, sources, tmp_path):
 )
 def test_a_part_that_is_wrong_is_named(made, tmp_path, harm, words):
     harm(made / "part-002")
-    with pytest.raises(bundle.BundleError, match=f"{words}.*Copy these files again"):
-        bundle.unpack(made, tmp_path / "cache")
-    assert bundle.archives(tmp_path / "cache") is None
+    with pytest.raises(BundleError, match=f"{words}.*Copy these files again"):
+        unbundle.unpack(made, tmp_path / "cache")
+    assert unbundle.archives(tmp_path / "cache") is None
 
 
 @pytest.mark.parametrize(
@@ -153,21 +154,21 @@ def test_a_part_that_is_wrong_is_named(made, tmp_path, harm, words):
     ],
 )
 def test_a_bundle_for_another_machine_is_refused(made, change, words):
-    file = made / bundle.MANIFEST
+    file = made / bundle_format.MANIFEST
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(bundle.BundleError, match=words):
-        bundle.read_manifest(made)
+    with pytest.raises(BundleError, match=words):
+        unbundle.read_manifest(made)
 
 
 @pytest.mark.parametrize("name", ["cache/../../etc/passwd", "/etc/passwd", "etc/passwd"])
 def test_nothing_lands_outside_the_cache(name, tmp_path):
-    with pytest.raises(bundle.BundleError, match="outside the lab's cache"):
-        bundle.place(name, tmp_path)
+    with pytest.raises(BundleError, match="outside the lab's cache"):
+        unbundle.place(name, tmp_path)
 
 
 def test_another_python_is_named(tmp_path):
-    with pytest.raises(bundle.BundleError, match=r"wheels for Python 3\.1, this is 3\.\d+.*--python 3\.\d+"):
-        bundle.provide_python(tmp_path, {"pythons": ["3.1"], "requirements": ["x"]}, tmp_path / "venv")
+    with pytest.raises(BundleError, match=r"wheels for Python 3\.1, this is 3\.\d+.*--python 3\.\d+"):
+        unbundle.provide_python(tmp_path, {"pythons": ["3.1"], "requirements": ["x"]}, tmp_path / "venv")
 
 
 def test_the_distributions_programs_run_beside_the_machines_own(tmp_path):
@@ -191,7 +192,7 @@ def test_ansible_shrinks_to_its_core_and_stays_pinned():
 
 
 def test_a_bare_python_is_enough_to_read_a_bundle():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import lab.bundle, lab.__main__; print(len(sys.modules))"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import lab.unbundle, lab.__main__; print(len(sys.modules))"
     root = str(Path(bundle.__file__).parent.parent)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from lab import bundle, cluster, real_gpus
+from lab import cluster, real_gpus
+from lab.bundle_format import BundleError
 from lab.components import same_but_for_commands
 from lab.settings import Lab, SettingError
 
@@ -77,5 +78,5 @@ def test_a_bundle_without_the_plugin_is_refused(tmp_path):
     (tmp_path / "bundle.json").write_text('{"archives": ["base-1.tar"]}')
     lab = Lab(cache_folder=tmp_path)
     assert cluster.prepare(lab) == [tmp_path / "images/base-1.tar"]
-    with pytest.raises(bundle.BundleError, match="--gpus real"):
+    with pytest.raises(BundleError, match="--gpus real"):
         cluster.prepare(lab, with_gpus=True)
