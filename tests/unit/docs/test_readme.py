@@ -49,7 +49,7 @@ def test_every_playbook_is_named():
 
 
 def test_the_sections_come_in_the_order_that_people_expect():
-    wanted = ["Two commands", "Your own cluster", "What is in it", "Testing", "Support", "Versions", "License"]
+    wanted = ["Requirements", "Two commands", "Your own cluster", "What is in it", "Testing", "Support", "License"]
     assert list(SECTIONS) == wanted
     # The picture stands above all of them, the five steps are five.
     assert "](docs/pictures/report.png)" in README.partition("\n## ")[0]
@@ -75,4 +75,4 @@ def test_the_section_on_tests_names_what_make_test_runs():
 def test_the_versions_are_those_that_are_pinned():
     for role in ("kube_prometheus_stack", "prometheus_adapter", "traefik", "gpu_operator"):
         defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8"))
-        assert str(defaults[f"{role}_chart_version"]).removeprefix("v") in SECTIONS["Versions"], role
+        assert str(defaults[f"{role}_chart_version"]).removeprefix("v") in SECTIONS["Requirements"], role
