@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ansible_collections.speechops.riva.plugins.module_utils import waiting
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     Cluster,
     Deadline,
@@ -83,9 +84,18 @@ def look(cluster: Cluster, examine: Examine, params: dict) -> tuple[list[Finding
                 last = [api_finding(error, cluster.host)], {}
         if not params["wait"] or not transient or not fails(last[0], level):
             return last
-        if cluster.deadline.left() <= params["wait_sleep"]:
+        left = cluster.deadline.left()
+        if left <= params["wait_sleep"]:
             return last
+        waiting.say(awaited(last[0], level), cluster.deadline.seconds - left, cluster.deadline.seconds)
         cluster.sleep(params["wait_sleep"])
+
+
+def awaited(found: Sequence[Finding], level: str) -> str:
+    """The first of the findings that keep the look from being the last, and how many there are beside it."""
+    broken = [finding for finding in found if fails([finding], level)]
+    more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+    return f"{broken[0].check}, {broken[0].subject}: {broken[0].message}{more}"
 
 
 def tell(module, title: str, findings: Sequence[Finding], facts: dict, fail_on: str) -> None:

@@ -73,7 +73,7 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.speechops.riva.plugins.module_utils import exposure
+from ansible_collections.speechops.riva.plugins.module_utils import exposure, waiting
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
@@ -125,6 +125,11 @@ def main():
             if chosen is None and (module.check_mode or time.monotonic() > end):
                 break
             if chosen is None:
+                waiting.say(
+                    f"an address of Service {params['namespace']}/{params['service']}: {words or 'it has none yet'}",
+                    params["wait_timeout"] - (end - time.monotonic()),
+                    params["wait_timeout"],
+                )
                 time.sleep(1)
     except ClusterError as error:
         module.fail_json(msg=f"The address can't be read: {error}\n    {error.remedy}")

@@ -24,6 +24,8 @@ from functools import partial
 
 from ansible import constants
 from ansible.module_utils import basic
+from ansible_collections.speechops.riva.plugins.module_utils.waiting import newest
+from ansible_collections.speechops.riva.plugins.plugin_utils.following import followed
 
 try:  # ansible-core 2.19 and newer
     from ansible.module_utils.common.json import Direction, get_module_encoder
@@ -36,6 +38,8 @@ except ImportError:
     PROFILE = None
     ENCODER = partial(AnsibleJSONEncoder, vault_to_text=True)
 
+SECONDS_BETWEEN_LINES = 10
+MOST_READ = 1 << 14
 MODULES = "ansible_collections.speechops.riva.plugins.modules."
 
 
@@ -45,7 +49,8 @@ def execute(action, name, arguments, task_vars):
         return action._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
     arguments = dict(arguments)
     action._update_module_args(name, arguments, task_vars)
-    return in_child(name.rsplit(".", 1)[-1], arguments)
+    prefix = f"    [{task_vars.get('inventory_hostname', '')}] "
+    return in_child(name.rsplit(".", 1)[-1], arguments, lambda line: action._display.display(prefix + line))
 
 
 def runs_here(action, task_vars):
@@ -61,12 +66,13 @@ def runs_here(action, task_vars):
     return not environment and interpreter == sys.executable
 
 
-def in_child(name, arguments):
+def in_child(name, arguments, show=print):
     """The answer of module `name`, run in a child of this process.
 
     Args:
         name: the module's name without its collection.
         arguments: its options, with Ansible's own (_ansible_check_mode and so on).
+        show: takes the line that says what the module waits for, every ten seconds that it does.
     """
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as errors:
@@ -76,7 +82,7 @@ def in_child(name, arguments):
         os.close(writer)
         status = None
         try:
-            with os.fdopen(reader, "rb") as answers:
+            with os.fdopen(reader, "rb") as answers, followed(lambda: awaited(errors), show, SECONDS_BETWEEN_LINES):
                 text = answers.read()
             status = os.waitpid(child, 0)[1]
         finally:
@@ -95,6 +101,15 @@ def in_child(name, arguments):
             "module_stdout": text.decode("utf-8", "replace"),
             "module_stderr": said,
         }
+
+
+def awaited(errors):
+    """The newest line that says what a module waits for, of what it has told so far."""
+    # Read by its place: the child writes at the position that the file has.
+    size = os.fstat(errors.fileno()).st_size
+    said = os.pread(errors.fileno(), MOST_READ, max(0, size - MOST_READ))
+    line = newest(said.decode("utf-8", "replace"))
+    return [line] if line else []
 
 
 def _answer(name, arguments, writer, errors):

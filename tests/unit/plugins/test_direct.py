@@ -93,6 +93,29 @@ def test_a_wrong_option_is_refused_as_ever():
     assert re.search("Unsupported parameters for .* module: patience", answer["msg"])
 
 
+def test_what_a_module_waits_for_is_shown(tmp_path):
+    """The newest line every so often, beside whatever else it says there; and not once it has answered."""
+    shown = tmp_path / "shown"
+    module = f"""
+direct.SECONDS_BETWEEN_LINES = 0.05
+direct.in_child.__defaults__ = (lambda line: open({str(shown)!r}, "a").write(line + "\\n"),)
+def main():
+    import time
+    from ansible_collections.speechops.riva.plugins.module_utils import waiting
+    print("x" * (1 << 15), file=sys.stderr)
+    for number in (1, 2):
+        waiting.say(f"pod\\n  {{number}}", number, 60)
+        print("a warning", file=sys.stderr, flush=True)
+        time.sleep(0.5)
+    print(json.dumps({{"changed": False}}))
+"""
+    assert asked(module)["answer"] == {"changed": False}
+    lines = shown.read_text().splitlines()
+    assert lines[0] == "waits for pod 1 (1 of 60 s)"
+    assert lines[-1] == "waits for pod 2 (2 of 60 s)"
+    assert set(lines) == {lines[0], lines[-1]}
+
+
 @pytest.mark.parametrize(
     ("end", "words"),
     [
