@@ -214,6 +214,13 @@ def sha256(value) -> Problem:
     return "is no SHA-256", "Write the 64 hexadecimal digits that sha256sum prints, nothing else."
 
 
+def fingerprint(value) -> Problem:
+    """Of an OpenPGP key of version 4, whole: short ones can be forged."""
+    if re.fullmatch(r"[0-9a-fA-F]{40}", str(value)):
+        return None
+    return "is no fingerprint of a key", "Write the 40 hexadecimal digits that gpg --show-keys prints, without blanks."
+
+
 def image(value) -> Problem:
     """Image without tag: registry, path; lowercase."""
     text, right = str(value), "Write registry and path alone, such as nvcr.io/nvidia/riva/riva-speech."
@@ -479,6 +486,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("nvidia_driver_branch", between(390, 9999)),
     ("nvidia_driver_version", driver_version),
     ("nvidia_driver_toolkit_version", package_version),
+    ("nvidia_driver_*_fingerprint", fingerprint),
     ("nvidia_driver_repository_*", _any_source),
     ("nvidia_driver_toolkit_repository_*", _any_source),
     ("nvidia_driver_proxy", _repository),

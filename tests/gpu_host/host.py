@@ -177,3 +177,10 @@ def installed_by_proxy(host, proxy):
     assert {path.split("/")[1] for path in given} == {"driver", "toolkit", "key.asc"}
     assert changed(fine(host.play(**mirror))) == []
     return host.packages()
+
+
+def fingerprint(key: Path) -> str:
+    """Of the key in an ASCII file."""
+    words = ["gpg", "--batch", "--with-colons", "--show-keys", str(key)]
+    listed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))

@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from tests.gpu_host.host import changed, fine, installed_by_proxy, said
+from tests.gpu_host.host import changed, fine, fingerprint, installed_by_proxy, said
 from tests.gpu_host.packages import NEW, NEXT_BRANCH, OLD
 from tests.gpu_host.systems import make_base
 
@@ -104,6 +104,15 @@ class TestLifeOfADriver:
         assert changed(fine(host.play(entry="uninstall"))) == []
 
 
+def test_keys_with_the_right_fingerprints_are_taken(base, fresh):
+    right = fingerprint(base / "srv" / "key.asc")
+    names = ("nvidia_driver_repository_fingerprint", "nvidia_driver_toolkit_repository_fingerprint")
+    wished = dict.fromkeys(names, right)
+    fine(fresh.play(**wished))
+    assert fresh.packages()
+    assert changed(fine(fresh.play(**wished))) == []
+
+
 def test_an_upgrade_takes_the_newest_of_the_branch(fresh):
     fine(fresh.play(nvidia_driver_version=OLD))
     assert "Preferences and proxy are set for apt" in changed(
@@ -140,6 +149,10 @@ REFUSED = {
     ),
     "key cannot be had": ({"nvidia_driver_repository_key": "file:///nowhere.asc"}, ["nvidia_driver_repository_url"]),
     "wrong key": ({"nvidia_driver_repository_key": "file:///srv/stranger.asc"}, ["another key", "NO_PUBKEY"]),
+    "key at the right address, another fingerprint": (
+        {"nvidia_driver_repository_fingerprint": "EB693B3035CD5710E231E123A4B469963BF863CC"},
+        ["another key", "does not have the fingerprint EB693B3035CD5710E231E123A4B469963BF863CC"],
+    ),
     "no such version": ({"nvidia_driver_version": "580.1.1"}, ["nvidia_driver_version 580.1.1"]),
 }
 

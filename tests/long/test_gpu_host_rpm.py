@@ -11,7 +11,7 @@ import os
 
 import pytest
 
-from tests.gpu_host.host import changed, fine, installed_by_proxy, said
+from tests.gpu_host.host import changed, fine, fingerprint, installed_by_proxy, said
 from tests.gpu_host.packages import NEW, NEXT_BRANCH, OLD
 from tests.gpu_host.rpm_packages import KERNEL
 from tests.gpu_host.systems import ROCKY9, make_base
@@ -160,6 +160,15 @@ class TestLifeOfADriver:
         assert changed(fine(host.play(entry="uninstall"))) == []
 
 
+def test_keys_with_the_right_fingerprints_are_taken(base, fresh):
+    right = fingerprint(base / "srv" / "key.asc")
+    names = ("nvidia_driver_repository_fingerprint", "nvidia_driver_toolkit_repository_fingerprint")
+    wished = dict.fromkeys(names, right)
+    fine(fresh.play(**wished))
+    assert fresh.packages()
+    assert changed(fine(fresh.play(**wished))) == []
+
+
 def test_an_upgrade_takes_the_newest_of_the_stream(fresh):
     fine(fresh.play(nvidia_driver_version=OLD))
     assert "It is told what dnf has that is newer" in changed(
@@ -176,6 +185,10 @@ REFUSED = {
         ["nvidia_driver_repository_url is file:///nowhere/", "nvidia_driver_proxy"],
     ),
     "key cannot be had": ({"nvidia_driver_repository_key": "file:///nowhere.asc"}, ["nvidia_driver_repository_key"]),
+    "key at the right address, another fingerprint": (
+        {"nvidia_driver_repository_fingerprint": "610C7B14E068A878070DA4E99CD0A493D42D0685"},
+        ["signed with another key", "does not have the fingerprint 610C7B14E068A878070DA4E99CD0A493D42D0685"],
+    ),
     "wrong key": ({"nvidia_driver_repository_key": "file:///srv/stranger.asc"}, ["signed with another key"]),
     "no such version": ({"nvidia_driver_version": "580.1.1"}, ["nvidia_driver_version 580.1.1", "580.1.1-*"]),
     "no such stream": (

@@ -527,6 +527,12 @@ NODES = [
     ),
     ("nvidia_driver_reboot: never", "nvidia_driver_reboot", "not true or false", "true or false"),
     ("nvidia_driver_drain_timeout: 0", "nvidia_driver_drain_timeout", "below 1", "seconds"),
+    (
+        "nvidia_driver_repository_fingerprint: 3BF863CC",
+        "nvidia_driver_repository_fingerprint",
+        "no fingerprint",
+        "40 hexadecimal",
+    ),
     ("nvidia_driver_toolkit_version: v1.20", "nvidia_driver_toolkit_version", "no version of a package", "1.20.0-1"),
 ]
 
