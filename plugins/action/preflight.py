@@ -120,6 +120,8 @@ class ActionModule(ActionBase):
             "kubeconfig": variables["cluster_kubeconfig"],
             "context": variables.get("cluster_context") or None,
             "charts": charts,
+            "helm_binary_path": variables.get("helm_binary_path")
+            or os.path.join(variables.get("helm_install_dir") or options["helm_install_dir"]["default"], "helm"),
             "chart_versions": {
                 name: str(variables[name.replace("_ref", "_version")])
                 for name in charts

@@ -90,6 +90,8 @@ PAGE = 250
 # With the fields of a built-in kind, memory does not grow with the page.
 LONG_PAGE = 500
 CHUNK = 1 << 18
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
+ONLY_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 RETRIED = (429, 500, 502, 503, 504)
 
 
@@ -187,19 +189,26 @@ class Cluster:
         self.host = client.configuration.host.rstrip("/")
         self.date: str | None = None
 
-    def get(self, path: str, query: Mapping | None = None, listing: bool = False, text: bool = False):
+    def get(
+        self,
+        path: str,
+        query: Mapping | None = None,
+        listing: bool = False,
+        text: bool = False,
+        accept: str = "application/json",
+    ):
         """The JSON (or text) behind a path. What may pass is tried again; the rest is an error of this file."""
 
         def take(_response, chunks: Iterator[bytes]):
             body = b"".join(chunks)
             return body.decode("utf-8", "replace") if text else self.parsed(path, body)
 
-        return self.retried(lambda: self.once(path, query, take, listing))
+        return self.retried(lambda: self.received(path, self.send(path, query, accept), take, listing))
 
-    def find(self, path: str) -> dict | None:
-        """The object behind a path; None where there is none."""
+    def find(self, path: str, metadata_only: bool = False) -> dict | None:
+        """The object behind a path, or its metadata; None where there is none."""
         try:
-            return self.get(path)
+            return self.get(path, accept=ONLY_METADATA) if metadata_only else self.get(path)
         except NotFound:
             return None
 
@@ -399,17 +408,25 @@ class Cluster:
 
     def apply(self, path: str, item: Mapping | str, manager: str, dry_run: bool = False) -> dict:
         """Server-side apply of one object (or its YAML); what the apiserver made of it. Nothing is tried again."""
+        query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        return self.patched(path, item, "application/apply-patch+yaml", query)
+
+    def annotate(self, path: str, annotations: Mapping[str, str], manager: str) -> dict:
+        """One object with these annotations beside its own; what the apiserver made of it. Nothing is tried again."""
+        patch = {"metadata": {"annotations": dict(annotations)}}
+        return self.patched(path, patch, "application/merge-patch+json", {"fieldManager": manager})
+
+    def patched(self, path: str, patch: Mapping | str, kind: str, query: Mapping) -> dict:
         headers = self.request_headers()
-        headers["Content-Type"] = "application/apply-patch+yaml"
+        headers["Content-Type"] = kind
         headers["Accept"] = "application/json"
         self.authenticate(headers, [], path, "PATCH")
-        query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         try:
             response = self.client.rest_client.pool_manager.request(
                 "PATCH",
                 f"{self.host}{path}?{urlencode(query)}",
                 headers=headers,
-                body=(item if isinstance(item, str) else json.dumps(item)).encode(),
+                body=(patch if isinstance(patch, str) else json.dumps(patch)).encode(),
                 timeout=max(self.deadline.left(), 1),
                 retries=False,
             )

@@ -82,7 +82,7 @@ def newest(secrets: Sequence[Mapping]) -> dict | None:
 
 def chart_of_words(reference: str, version: str | None) -> tuple[str, str] | None:
     """(name, version) of a chart by its reference and the version asked for; None where only Helm can tell."""
-    if not version or re.match(r"https?://", reference):
+    if not version or re.match(r"https?://|[.~/]|.*[.]t(ar[.])?gz$", reference):
         return None
     return reference.rstrip("/").rsplit("/", 1)[-1], version
 

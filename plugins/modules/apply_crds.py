@@ -16,6 +16,8 @@ description:
   - Helm installs the CRDs of a chart once and never upgrades them. This module applies them before the release, so
     that the release finds the schemas that it was written for.
   - Only CRDs of the API groups named are applied, so that a chart's optional parts leave others' CRDs alone.
+  - Each gets the annotation C(riva.speechops.io/applied) with the checksum of what it was made of and its generation,
+    so that a later look needs its metadata only. One that lacks it, or was edited since, is applied again.
   - Nothing is ever removed, since a CRD takes all its objects with it.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -70,7 +72,7 @@ crds:
   elements: str
   returned: success
 changed_crds:
-  description: Names of those that were made or changed.
+  description: Names of those that were made, changed or got their annotation.
   type: list
   elements: str
   returned: success
@@ -114,15 +116,22 @@ def main():
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     if not release_looks.HAS_YAML:
         module.fail_json(msg="PyYAML is missing: install the collection's requirements")
-    crds, problem = release_looks.crds_of_chart(module, chart_words(module.params), module.params["groups"])
+    crds, problem = release_looks.crds_of_chart(
+        module.params["helm_binary_path"], chart_words(module.params), module.params["groups"]
+    )
     if problem:
         module.fail_json(msg=f"The chart {module.params['chart_ref']} can't be read: {problem}")
     changed = []
     try:
         cluster = connect(module, Deadline(module.params["timeout"]))
-        for name, text in sorted(crds.items()):
-            if release_looks.applied_crd(cluster, name, text, module.check_mode):
-                changed.append(name)
+        for name, crd in sorted(crds.items()):
+            if release_looks.is_sealed(cluster, crd):
+                continue
+            if module.check_mode:
+                release_looks.would_change(cluster, crd)  # The API server says already what it would refuse.
+            else:
+                release_looks.apply_crd(cluster, crd)
+            changed.append(name)
         if not module.check_mode:
             wait_established(cluster, changed)
     except ClusterError as error:

@@ -15,6 +15,7 @@ author:
 description:
   - Looks for what gives addresses to Services of type LoadBalancer, namely MetalLB with pools, Cilium with pools,
     kube-vip, ServiceLB of k3s, or a Service that has got an address from anything else. It reads only.
+  - It tells as well which ports the API server listens on, for NetworkPolicies that let Traefik reach it.
   - With O(exposure=auto) a Service that has an address stays as it is. Where nothing was recognised, the answer is to
     try it with a LoadBalancer (RV(certain) is false), unless the Service has been made a NodePort before.
 extends_documentation_fragment:
@@ -64,6 +65,11 @@ why:
   description: Why so, in words.
   type: str
   returned: success
+api_server_ports:
+  description: Ports that the API server itself listens on, behind the Service C(kubernetes).
+  type: list
+  elements: int
+  returned: success
 found:
   description: What gives addresses here, as name and evidence.
   type: list
@@ -77,6 +83,13 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import Dead
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
 
 POOLS = {"metallb.io": ("MetalLB", "ipaddresspools"), "cilium.io": ("Cilium", "ciliumloadbalancerippools")}
+
+
+def api_server_ports(cluster):
+    """Where the API server listens; its Service's own port is another one, and policies see this one."""
+    query = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
+    slices = cluster.list_all("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", query=query)
+    return sorted({port["port"] for item in slices for port in item.get("ports") or [] if port.get("port")})
 
 
 def pools_of(cluster, group, kinds):
@@ -120,13 +133,15 @@ def main():
     params = module.params
     found, service = [], None
     try:
+        cluster = connect(module, Deadline(params["timeout"]))
+        ports = api_server_ports(cluster)
         if params["exposure"] == "auto":
-            cluster = connect(module, Deadline(params["timeout"]))
             service = cluster.find(f"/api/v1/namespaces/{params['namespace']}/services/{params['service']}")
             found = look(cluster)
     except ClusterError as error:
         module.fail_json(msg=f"It can't be seen what gives addresses here: {error}\n    {error.remedy}")
-    module.exit_json(changed=False, found=found, **exposure.plan(params["exposure"], found, service))
+    plan = exposure.plan(params["exposure"], found, service)
+    module.exit_json(changed=False, found=found, api_server_ports=ports, **plan)
 
 
 if __name__ == "__main__":

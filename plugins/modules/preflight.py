@@ -43,6 +43,9 @@ options:
     description:
       - Only the variables of this role are checked, and no cluster is asked; for hosts that are no clusters.
     type: str
+  helm_binary_path:
+    description: Path of the helm program that the roles use.
+    type: path
   secrets:
     description:
       - Secrets that have to be there, each with name, namespace, keys, variable and why; set from the variables that
@@ -101,6 +104,11 @@ kubernetes:
   description: Version of the cluster.
   type: str
   returned: when the cluster answers
+helm:
+  description: What the Helm that is there says of its version; empty where there is none that runs.
+  type: str
+  returned: success
+  sample: v3.17.3+ge4da497
 api_groups:
   description: The API groups that the cluster serves; without one of them there is no need to ask for its objects.
   type: list
@@ -110,6 +118,7 @@ api_groups:
 """
 
 import os
+import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import (
@@ -197,6 +206,12 @@ def secret_findings(cluster, secrets):
     return found
 
 
+def helm_version(module):
+    """What the Helm that is there says of itself; empty where there is none that runs."""
+    program = shutil.which(module.params["helm_binary_path"] or "")
+    return module.run_command([program, "version", "--short"])[1].strip() if program else ""
+
+
 def main():
     spec = auth_argument_spec()
     spec.update(
@@ -204,6 +219,7 @@ def main():
         charts={"type": "dict", "default": {}},
         chart_versions={"type": "dict", "default": {}},
         role={"type": "str"},
+        helm_binary_path={"type": "path"},
         secrets={"type": "list", "elements": "dict", "default": [], "no_log": False},
         gpus_expected_now={"type": "bool", "default": False},
         gpus_needed={"type": "list", "elements": "raw", "default": []},
@@ -232,7 +248,7 @@ def main():
         findings += secret_findings(cluster, params["secrets"])
     except ClusterError as error:
         findings.append(api_finding(error))
-    module.exit_json(changed=False, findings=findings, kubernetes=version, **groups)
+    module.exit_json(changed=False, findings=findings, kubernetes=version, helm=helm_version(module), **groups)
 
 
 if __name__ == "__main__":

@@ -137,13 +137,13 @@ def crd_deviations(module, cluster):
         path = chart_archives.archive(module.run_command, module.params["helm_binary_path"], source)
     except ChartError as error:
         return [str(error)]
-    crds, problem = release_looks.crds_of_chart(module, [path], groups)
+    crds, problem = release_looks.crds_of_chart(module.params["helm_binary_path"], [path], groups)
     if problem:
         return ["the chart's CRDs can't be read"]
     return [
         f"the CRD {name} is not the chart's"
-        for name, text in sorted(crds.items())
-        if release_looks.applied_crd(cluster, name, text, dry_run=True)
+        for name, crd in sorted(crds.items())
+        if not release_looks.is_sealed(cluster, crd) and release_looks.would_change(cluster, crd)
     ]
 
 

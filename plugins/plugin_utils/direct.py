@@ -13,6 +13,7 @@ module does.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -24,6 +25,7 @@ from functools import partial
 
 from ansible import constants
 from ansible.module_utils import basic
+from ansible.plugins.loader import test_loader
 from ansible_collections.speechops.riva.plugins.module_utils.waiting import newest
 from ansible_collections.speechops.riva.plugins.plugin_utils.following import followed
 
@@ -41,6 +43,14 @@ except ImportError:
 SECONDS_BETWEEN_LINES = 10
 MOST_READ = 1 << 14
 MODULES = "ansible_collections.speechops.riva.plugins.modules."
+
+# ansible-playbook loads a task's action before it forks the task. What nearly all tasks would load by themselves is
+# loaded once then; it opens no connection and starts no thread. What is there is left out of garbage collection, which
+# would copy all of it into each task (https://docs.python.org/3/library/gc.html#gc.freeze).
+importlib.import_module("ansible_collections.speechops.riva.plugins.module_utils.cluster")
+test_loader.get("defined")
+gc.collect()
+gc.freeze()
 
 
 def execute(action, name, arguments, task_vars):

@@ -35,7 +35,7 @@ DOORS = {
     "keda_chain": {"cluster", "metric_chain"},
     "chart_files": {"yaml"},
     "chart_archives": {"yaml"},
-    "release_looks": {"cluster", "yaml"},
+    "release_looks": {"subprocess", "cluster", "yaml"},
     "certificates": {"cryptography"},
     "outside_calls": {"grpc", "riva", "socket", "ssl"},
     "load_streams": {"asyncio", "grpc", "riva"},

@@ -111,6 +111,10 @@ def test_a_record_that_cannot_be_read_is_none(data):
         ("traefik", None, None),
         ("oci://mirror.example.com/charts/traefik", "", None),
         ("https://mirror.example.com/traefik-41.0.2.tgz", "41.0.2", None),
+        # Files of one's own have the version that they have, and where nothing is, there is none.
+        ("/srv/charts/traefik", "41.0.2", None),
+        ("~/charts/traefik", "41.0.2", None),
+        ("charts/traefik-41.0.2.tgz", "41.0.2", None),
     ],
 )
 def test_the_chart_that_words_name(reference, version, chart):
@@ -140,7 +144,8 @@ def test_crds_of_the_groups_asked_for_go_on_as_they_are():
     )
     other = "# a note\nkind: Deployment\nmetadata:\n  name: a.traefik.io\nspec: {}\n"
     text = "---\n".join(["", other, middle, "# nothing\n", last])
-    assert release_looks.crds_of(text, ["traefik.io"]) == {"ingressroutes.traefik.io": f"\n{middle}"}
+    found = release_looks.crds_of(text, ["traefik.io"])
+    assert found == {"ingressroutes.traefik.io": ({"name": "ingressroutes.traefik.io"}, f"\n{middle}")}
     assert set(release_looks.crds_of(text, ["traefik.io", "gateway.networking.k8s.io"])) == {
         "ingressroutes.traefik.io",
         "gateways.gateway.networking.k8s.io",
@@ -150,3 +155,26 @@ def test_crds_of_the_groups_asked_for_go_on_as_they_are():
 def test_a_crd_whose_name_comes_last_is_found_too():
     text = "spec:\n  group: traefik.io\nkind: CustomResourceDefinition\nmetadata: {name: ingressroutes.traefik.io}\n"
     assert list(release_looks.crds_of(text, ["traefik.io"])) == ["ingressroutes.traefik.io"]
+
+
+def sealed_crd(text="spec: {}", generation=3, **metadata):
+    annotations = {"made-by": "the chart", release_looks.SEAL: release_looks.seal(text, 3)}
+    return {"metadata": {"name": "a.b", "generation": generation, "annotations": annotations, **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("now", "answer"),
+    [
+        (sealed_crd(labels={"another": "s"}), True),
+        (None, False),
+        ({}, False),
+        # Made of another text, edited since, or without what the chart's metadata says.
+        (sealed_crd("spec: {group: b}"), False),
+        (sealed_crd(generation=4), False),
+        (sealed_crd(annotations={release_looks.SEAL: release_looks.seal("spec: {}", 3)}), False),
+        (sealed_crd(annotations={"made-by": "the chart"}), False),
+    ],
+)
+def test_a_crd_that_nobody_changed_says_so_itself(now, answer):
+    crd = release_looks.Crd({"name": "a.b", "annotations": {"made-by": "the chart"}}, "spec: {}")
+    assert release_looks.sealed(crd, now) is answer
