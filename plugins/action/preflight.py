@@ -14,7 +14,9 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.speechops.riva.plugins.module_utils import (
+    input_chart_values,
     input_contradictions,
+    input_secrets,
     inputs,
     riva_values,
     scaling_plan,
@@ -93,7 +95,7 @@ class ActionModule(ActionBase):
         findings += inputs.check_variables(options, roles, variables)
         if only:
             if not findings:
-                findings += input_contradictions.check_driver(*input_contradictions.readers(options, variables))
+                findings += input_contradictions.check_driver(*inputs.readers(options, variables))
             return self.told(result, findings, task_vars)
         findings += inputs.check_services(variables.get("riva_services"))
         findings += self.free_values(variables)
@@ -133,7 +135,7 @@ class ActionModule(ActionBase):
             "min_compute_capability": riva_values.gpu_floor(services, {"engine": variables.get("riva_engine")}),
             "adapter_namespace": variables.get("prometheus_adapter_namespace", "monitoring"),
             "gpus_needed": scaling_plan.gpus_needed(services, calibration),
-            "secrets": input_contradictions.secrets_needed(options, variables),
+            "secrets": input_secrets.secrets_needed(options, variables),
         }
         answer = direct.execute(self, MODULE, arguments, task_vars)
         if answer.get("failed"):
@@ -178,9 +180,9 @@ class ActionModule(ActionBase):
         known = {} if variables.get("riva_chart_ref") else _read("riva", "files", "chart", "values.yaml")
         for place, values in own.items():
             if isinstance(values, dict) and known:
-                found += input_contradictions.check_chart_values(place, values, known)
+                found += input_chart_values.check_chart_values(place, values, known)
         for place, values in {**places, **own}.items():
-            found += input_contradictions.secrets_in_values(place, values)
+            found += input_chart_values.secrets_in_values(place, values)
         return found
 
     def with_place(self, item, task_vars):

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, speechops.riva maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Variables that are right alone and wrong together, also across roles. Pure rules.
 
 Each check takes `given`, a function from a variable's name to its value (what was set, else the role's default), and
@@ -11,11 +12,20 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.speechops.riva.plugins.module_utils import chart_sources, device_plugin, input_rules
-from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, nearest, truth
+from ansible_collections.speechops.riva.plugins.module_utils import chart_sources, device_plugin, input_shapes
+from ansible_collections.speechops.riva.plugins.module_utils.input_secrets import check_keys
+from ansible_collections.speechops.riva.plugins.module_utils.inputs import finding, readers, services_of, truth
 
 ADAPTER_URL = "prometheus_adapter_prometheus_url"
-RELEASES = ("gpu_operator", "kube_prometheus_stack", "prometheus_adapter", "traefik", "metallb", "nvidia_device_plugin")
+RELEASES = (
+    "gpu_operator",
+    "keda",
+    "kube_prometheus_stack",
+    "metallb",
+    "nvidia_device_plugin",
+    "prometheus_adapter",
+    "traefik",
+)
 # What a GRPCRoute of the Gateway API can't express.
 ROUTE_LIMITS = (
     "riva_allowed_sources",
@@ -43,21 +53,6 @@ def check_together(options: dict, variables: dict) -> list[dict]:
     return found + check_chart_digests(options, variables)
 
 
-def readers(options, variables):
-    """(given, was_set) as the checks take them."""
-
-    def given(name):
-        value = variables.get(name)
-        return options.get(name, {}).get("default") if value is None else value
-
-    return given, {name for name, value in variables.items() if value is not None}
-
-
-def _services(given):
-    services = given("riva_services")
-    return [item for item in services if isinstance(item, dict)] if isinstance(services, list) else []
-
-
 def check_waits(given, was_set):
     """A wait that ends before what it waits for may."""
     found = []
@@ -72,7 +67,7 @@ def check_waits(given, was_set):
                 f"Set riva_timeout to {load + 300} or more.",
             )
         )
-    for item in _services(given):
+    for item in services_of(given):
         measured = float(item.get("model_load_seconds") or 0)
         if measured > load:
             found.append(
@@ -279,7 +274,7 @@ def check_exposure(given, was_set):
             )
         )
     port = int(given("traefik_node_port") or 0)
-    low, high = input_rules.NODE_PORTS
+    low, high = input_shapes.NODE_PORTS
     if port and not low <= port <= high:
         found.append(
             finding(
@@ -357,7 +352,7 @@ def check_model_store(given, was_set):
                     f"Take one of: {', '.join(known)}.",
                 )
             )
-    most = max([int(item.get("max_replicas") or 3) for item in _services(given)] or [0])
+    most = max([int(item.get("max_replicas") or 3) for item in services_of(given)] or [0])
     if modes and not {"ReadWriteMany", "ReadOnlyMany"} & set(modes) and most > 1:
         found.append(
             finding(
@@ -380,7 +375,7 @@ def check_model_bucket(given, was_set):
     if not bucket.get("path"):
         remedy = "Add path, the bucket and its folder, such as speech/a100."
         return [finding("riva_model_bucket.path", "riva_model_bucket lacks path", remedy)]
-    services = _services(given)
+    services = services_of(given)
     if any((item.get("engine") or given("riva_engine")) != "nim" and not item.get("models") for item in services):
         return []
     return [
@@ -446,7 +441,7 @@ def check_releases(given, was_set):
     taken: dict[tuple, str] = {}
     found = []
     named = [(given(f"{r}_namespace"), given(f"{r}_release_name"), f"{r}_release_name") for r in RELEASES]
-    named += [(given("riva_namespace"), item.get("name"), "riva_services") for item in _services(given)]
+    named += [(given("riva_namespace"), item.get("name"), "riva_services") for item in services_of(given)]
     for namespace, name, variable in named:
         other = taken.setdefault((namespace, name), variable)
         if other != variable:
@@ -459,110 +454,6 @@ def check_releases(given, was_set):
                 )
             )
     return found
-
-
-def check_keys(given, was_set):
-    """The roles make their Secrets only where there is an API key."""
-    if given("riva_model_deploy_key") and not given("riva_ngc_api_key") and _fetching(given):
-        return [
-            finding(
-                "riva_ngc_api_key",
-                "riva_model_deploy_key is set and riva_ngc_api_key is not: no Secret would be made of it",
-                "Set riva_ngc_api_key from a vault too. Where the Secrets exist already, remove riva_model_deploy_key.",
-            )
-        ]
-    return []
-
-
-def _fetching(given):
-    """The services that fetch models from NGC before they start."""
-    return [item for item in _services(given) if item.get("models")]
-
-
-def _value_of(given, service, *path):
-    """A free value of a service's chart: its own, else that of riva_values."""
-    for values in (service.get("values"), given("riva_values")):
-        for key in path:
-            values = values.get(key) if isinstance(values, dict) else None
-        if values:
-            return values
-    return None
-
-
-def secrets_needed(options: dict, variables: dict) -> list[dict]:
-    """The Secrets that have to be there before anything is changed, since no role makes them.
-
-    Each as {name, namespace, keys, variable, why}: `variable` names the Secret, or is what would have it made.
-    """
-    given, _was_set = readers(options, variables)
-    found: dict[tuple[str, str], dict] = {}
-
-    def need(namespace, name, keys, variable, why):
-        secret = {"name": str(name), "namespace": namespace, "keys": keys, "variable": variable, "why": why}
-        found.setdefault((namespace, str(name)), secret)
-
-    namespace = given("riva_namespace")
-    for item in _fetching(given):
-        why = f"{item.get('name')} fetches models"
-        own = _value_of(given, item, "modelInit", "apiKeySecret")
-        if own or not given("riva_ngc_api_key"):
-            need(namespace, own or "modelpullsecret", ["apikey"], "riva_ngc_api_key", why)
-        own = _value_of(given, item, "modelInit", "deployKeySecret")
-        if own or not given("riva_model_deploy_key"):
-            need(namespace, own or "riva-model-deploy-key", ["key"], "riva_model_deploy_key", why)
-    bucket = given("riva_model_bucket") or {}
-    if isinstance(bucket, dict) and bucket.get("secret"):
-        need(
-            namespace,
-            bucket["secret"],
-            ["access_key_id", "secret_access_key"],
-            "riva_model_bucket",
-            "models are copied with it",
-        )
-    for name in given("riva_image_pull_secrets") or []:
-        if name != "imagepullsecret" or not given("riva_ngc_api_key"):
-            need(namespace, name, [".dockerconfigjson"], "riva_image_pull_secrets", "images are pulled with it")
-    for item in _services(given):
-        if item.get("tls_secret"):
-            need(
-                namespace, item["tls_secret"], ["tls.crt", "tls.key"], "riva_services", f"{item.get('name')} serves it"
-            )
-    tls, front = given("traefik_tls"), given("traefik_namespace")
-    if tls == "secret":
-        need(front, given("traefik_tls_secret"), ["tls.crt", "tls.key"], "traefik_tls_secret", "traefik_tls is secret")
-    if truth(given("traefik_mtls")) and tls in ("secret", "cert_manager"):
-        need(front, given("traefik_mtls_ca_secret"), ["ca.crt"], "traefik_mtls_ca_secret", "traefik_mtls is true")
-    if given("riva_exposure") == "metallb":
-        for peer in given("metallb_bgp_peers") or []:
-            if isinstance(peer, dict) and peer.get("password_secret"):
-                why = f"peer {peer.get('name')} asks for it"
-                need(given("metallb_namespace"), peer["password_secret"], ["password"], "metallb_bgp_peers", why)
-    return list(found.values())
-
-
-def check_secret(secret: dict, keys: set[str] | None, maker: str = "") -> list[dict]:
-    """Findings of one of `secrets_needed`.
-
-    keys: those that it has with a value, None where there is no such Secret; maker: the ExternalSecret that is to
-    make it, in words.
-    """
-    name, namespace, variable = secret["name"], secret["namespace"], secret["variable"]
-    wanted = ", ".join(secret["keys"])
-    made = variable in ("riva_ngc_api_key", "riva_model_deploy_key")
-    if keys is None and maker:
-        message = f"Secret {namespace}/{name} is not there yet ({secret['why']}); {maker} is to make it"
-        remedy = f"Look why it has not: kubectl -n {namespace} describe externalsecret."
-        return [finding(variable, message, remedy, "warning")]
-    if keys is None:
-        remedy = f"Set {variable} from a vault, or make" if made else "Make"
-        remedy += f" the Secret {name} in namespace {namespace} with {wanted}"
-        remedy += "." if made else f", or correct {variable}."
-        return [finding(variable, f"there is no Secret {namespace}/{name}, but {secret['why']}", remedy)]
-    lacking = [key for key in secret["keys"] if key not in keys]
-    if lacking:
-        message = f"Secret {namespace}/{name} lacks {', '.join(lacking)}, but {secret['why']}"
-        return [finding(variable, message, f"Make it anew, with {wanted}.")]
-    return []
 
 
 CHECKS = (
@@ -579,56 +470,3 @@ CHECKS = (
     check_releases,
     check_keys,
 )
-
-
-# Free values of a chart.
-
-
-def check_chart_values(place: str, values: dict, known: dict) -> list[dict]:
-    """Findings of free values against the chart's own: keys that it does not have, and groups that are none.
-
-    Where the chart's own value is an empty mapping or nothing, anything goes.
-    """
-    found = []
-    for key, value in values.items():
-        name = f"{place}.{key}"
-        if key not in known:
-            like = nearest(key, known)
-            remedy = f"Did you mean {like}?" if like else f"The chart has: {', '.join(sorted(map(str, known)))}."
-            found.append(finding(name, f"{name} is no value of the riva chart", remedy))
-        elif isinstance(known[key], dict) and known[key]:
-            if isinstance(value, dict):
-                found += check_chart_values(name, value, known[key])
-            elif value is not None:
-                found.append(
-                    finding(
-                        name, f"{name} is {value!r}, where the chart has a mapping", f"Set keys below {name} instead."
-                    )
-                )
-    return found
-
-
-_SECRET = re.compile(r"(password|passwd|token|api_?key|private_?key)$", re.IGNORECASE)
-
-
-def secrets_in_values(place: str, values: object) -> list[dict]:
-    """Warnings for texts in free values whose keys look like secrets: Helm keeps values readable in the cluster."""
-    if isinstance(values, list):
-        return [item for inner in values for item in secrets_in_values(place, inner)]
-    if not isinstance(values, dict):
-        return []
-    found = []
-    for key, value in values.items():
-        name = f"{place}.{key}"
-        if isinstance(value, str) and value and _SECRET.search(str(key)):
-            found.append(
-                finding(
-                    name,
-                    f"{name} looks like a secret, and Helm keeps values readable in the cluster",
-                    "Put it into a Secret of its own, and name that in the chart's values.",
-                    "warning",
-                )
-            )
-        else:
-            found += secrets_in_values(name, value)
-    return found

@@ -400,3 +400,19 @@ def check_nodes(nodes, gpus_expected_now):
             )
         ]
     return []
+
+
+def readers(options, variables):
+    """(given, was_set) as the checks take them."""
+
+    def given(name):
+        value = variables.get(name)
+        return options.get(name, {}).get("default") if value is None else value
+
+    return given, {name for name, value in variables.items() if value is not None}
+
+
+def services_of(given):
+    """The items of riva_services that are such."""
+    services = given("riva_services")
+    return [item for item in services if isinstance(item, dict)] if isinstance(services, list) else []

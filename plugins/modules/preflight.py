@@ -124,7 +124,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import (
     chart_files,
     chart_sources,
-    input_contradictions,
+    input_secrets,
     inputs,
     scaling_plan,
 )
@@ -202,7 +202,7 @@ def secret_findings(cluster, secrets):
         except Forbidden:
             continue  # Who may not see Secrets can't say that one is missing.
         maker = maker_of(cluster, secret["namespace"], secret["name"]) if keys is None else ""
-        found += input_contradictions.check_secret(secret, keys, maker)
+        found += input_secrets.check_secret(secret, keys, maker)
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.action.preflight import specs
 from ansible_collections.speechops.riva.plugins.module_utils import (
-    input_contradictions,
+    input_chart_values,
     inputs,
     report_compare,
     scaling_plan,
@@ -96,7 +96,7 @@ def test_what_the_lab_gets_is_not_refused(rule):
     options, _roles = specs()
     assert inputs.check_value("riva_services", options["riva_services"], [item]) == []
     known = yaml.safe_load(CHART_VALUES.read_text())
-    assert input_contradictions.check_chart_values("values", item.get("values") or {}, known) == []
+    assert input_chart_values.check_chart_values("values", item.get("values") or {}, known) == []
 
 
 def test_labs_share_the_runs_and_one_that_fails_takes_no_more(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.speechops.riva.plugins.action.preflight import specs
-from ansible_collections.speechops.riva.plugins.module_utils import input_contradictions
+from ansible_collections.speechops.riva.plugins.module_utils import input_secrets
 
 NODE = {"metadata": {"name": "n"}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}
 NONE = (404, {"kind": "Status", "code": 404, "message": "not found"})
@@ -31,7 +31,7 @@ def looked_at(api, run_module):
             "/api/v1/nodes": {"kind": "NodeList", "metadata": {}, "items": [NODE]},
             **routes,
         }
-        needed = input_contradictions.secrets_needed(options, variables)
+        needed = input_secrets.secrets_needed(options, variables)
         told = run_module("preflight", api, secrets=needed)
         return [(item["status"], item["subject"], item["message"], item["remedy"]) for item in told["findings"]]
 

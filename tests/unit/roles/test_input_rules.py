@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.speechops.riva.plugins.action.preflight import specs
-from ansible_collections.speechops.riva.plugins.module_utils import input_contradictions, input_rules, inputs
+from ansible_collections.speechops.riva.plugins.module_utils import (
+    input_chart_values,
+    input_contradictions,
+    input_rules,
+    input_shapes,
+    inputs,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -59,7 +65,7 @@ def test_every_number_and_name_has_a_rule():
 def test_every_secret_has_a_rule_that_hides_it():
     secret = {name for name, option in paths(OPTIONS) if option.get("no_log")}
     assert secret >= {"riva_ngc_api_key", "riva_model_deploy_key", "gpu_operator_licence_token"}
-    assert {input_rules.rule_of(name) for name in secret} <= {input_rules.secret, input_rules.license_text}
+    assert {input_rules.rule_of(name) for name in secret} <= {input_shapes.secret, input_shapes.license_text}
 
 
 @REPEATABLE
@@ -77,7 +83,7 @@ def test_any_value_is_answered(name, value):
 def test_any_services_are_answered(value):
     inputs.check_value("riva_services", OPTIONS["riva_services"], value)
     inputs.check_services(value)
-    input_contradictions.secrets_in_values("riva_values", value)
+    input_chart_values.secrets_in_values("riva_values", value)
 
 
 @REPEATABLE
@@ -92,19 +98,19 @@ def test_a_secret_is_never_in_the_answer(text, name):
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789-.A_ü ", max_size=70))
 def test_a_name_passes_exactly_where_kubernetes_takes_it(text):
     right = bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text))
-    assert (input_rules.label(text) is None) is right
+    assert (input_shapes.label(text) is None) is right
 
 
 @REPEATABLE
 @given(st.integers(), st.integers(-5, 5), st.integers(6, 20))
 def test_a_range_is_what_it_says(number, low, high):
-    assert (input_rules.between(low, high)(number) is None) is (low <= number <= high)
+    assert (input_shapes.between(low, high)(number) is None) is (low <= number <= high)
 
 
 @REPEATABLE
 @given(st.lists(st.sampled_from(["http", "https", "file", "ftp", "://", "/", "a", "b.c", ":", "80", "@", " ", "ü"])))
 def test_any_address_is_answered(parts):
-    wrong = input_rules.url("https", "file")("".join(parts))
+    wrong = input_shapes.url("https", "file")("".join(parts))
     if wrong is None:
         assert "".join(parts).startswith(("https://", "file://"))
 
