@@ -15,6 +15,8 @@ author:
 description:
   - Compares the chart that each release runs with the chart that its variables name, and asks Helm whether that chart
     is made for this cluster's Kubernetes.
+  - What projects say of their versions is looked up; which Kubernetes KEDA was tested with, and which releases of the
+    GPU Operator may follow each other.
   - It reads only. C(playbooks/upgrade.yml) stops before the first change where a finding is V(failed).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -102,6 +104,7 @@ findings:
 """
 
 import json
+import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import chart_archives, upgrades
@@ -151,13 +154,14 @@ def chart_of(module, release):
         return module.fail_json(msg=str(error))
 
 
-def target(module, release, chart):
-    """The version that the chart has."""
+def metadata(module, release, chart):
+    """(name, version) of the chart."""
     rc, out, err = module.run_command([module.params["helm_binary_path"], "show", "chart", chart])
     if rc != 0:
         module.fail_json(msg=f"The chart {release['chart_ref']} can't be read: {err.strip()}")
-    versions = [line.split(":", 1)[1].strip(" \"'") for line in out.splitlines() if line.startswith("version:")]
-    return versions[0] if versions else ""
+    parts = (line.partition(":") for line in out.splitlines() if re.match("(name|version):", line))
+    found = {key: value.strip(" \"'") for key, _colon, value in parts}
+    return found.get("name", ""), found.get("version", "")
 
 
 def refusal(module, release, chart, kubernetes):
@@ -183,13 +187,16 @@ def main():
     plan = []
     for release in module.params["releases"]:
         chart = chart_of(module, release)
+        name, version = metadata(module, release, chart)
         entry = upgrades.plan(
             f"{release['namespace']}/{release['name']}",
             release["variable"],
             history(module, release),
-            target(module, release, chart),
+            version,
             refusal(module, release, chart, kubernetes),
             module.params["allow_downgrade"],
+            name,
+            kubernetes,
         )
         plan.append(entry)
     findings = [entry.pop("finding") for entry in plan]

@@ -90,3 +90,55 @@ def test_plan(history, target, refusal, downgrade, status, text):
 def test_the_way_back_is_the_revision_that_ran_last():
     history = [revision(1, "superseded"), revision(2), revision(3, "failed"), revision(4, "pending-rollback")]
     assert upgrades.plan("a/b", "v", history, "41.3.0", "", False)["revision"] == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "kubernetes", "words"),
+    [
+        ("2.20.2", "v1.33.1", None),
+        ("2.20.2", "v1.35.0+k3s1", None),
+        ("2.20.2", "v1.36.3", "tested with Kubernetes 1.33 to 1.35, the cluster has v1.36.3"),
+        ("2.21.0", "v1.33.9", "tested with Kubernetes 1.34 to 1.36"),
+        ("2.99.0", "v1.33.9", None),
+        ("2.20.2", "", None),
+    ],
+)
+def test_keda_s_own_table(target, kubernetes, words):
+    found = upgrades.untested("keda", target, kubernetes)
+    assert (found is None) if words is None else (words in found[0])
+    assert upgrades.untested("traefik", target, kubernetes) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "target", "by_way_of"),
+    [
+        ("v26.7.0", "v26.7.1", ""),
+        ("v26.3.3", "v26.7.0", ""),
+        ("v25.10.1", "v26.7.0", "26.3"),
+        ("v24.9.2", "v26.7.0", "25.3"),
+        ("v22.9.1", "v23.3.0", ""),
+        # Newer than what is known here, or older than the list.
+        ("v26.7.0", "v27.1.0", ""),
+        ("v1.11.0", "v23.9.0", ""),
+    ],
+)
+def test_releases_of_the_gpu_operator_that_follow_each_other(now, target, by_way_of):
+    assert upgrades.leaps("gpu-operator", now, target) == by_way_of
+    assert upgrades.leaps("traefik", now, target) == ""
+
+
+@pytest.mark.parametrize(
+    ("chart", "now", "target", "kubernetes", "status", "text"),
+    [
+        ("gpu-operator", "v25.10.1", "v26.7.0", "v1.36.3", "failed", "leaves out 26.3"),
+        ("gpu-operator", "v26.3.3", "v26.7.0", "v1.36.3", "ok", "v26.3.3 -> v26.7.0"),
+        ("keda", "2.19.0", "2.20.2", "v1.36.3", "warning", "2.19.0 -> 2.20.2: KEDA 2.20.2 was tested with"),
+        ("keda", "2.20.2", "2.20.2", "v1.36.3", "warning", "2.20.2: KEDA 2.20.2 was tested with"),
+        ("keda", "2.19.0", "2.20.2", "v1.34.0", "ok", "2.19.0 -> 2.20.2"),
+    ],
+)
+def test_what_projects_say_of_their_versions_is_in_the_plan(chart, now, target, kubernetes, status, text):
+    history = [{"revision": 1, "status": "deployed", "chart": f"{chart}-{now}"}]
+    finding = upgrades.plan("a/b", f"{chart}_version", history, target, "", False, chart, kubernetes)["finding"]
+    assert finding["status"] == status
+    assert text in finding["message"]
