@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ansible_collections.speechops.riva.plugins.module_utils import scaling_rules
 
-from tests.unit.plugins.test_validators import (
+from tests.unit.plugins.whole_chain import (
     ADAPTER,
     APISERVICES,
     CONFIG,

@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.unit.plugins.test_validators import HPA, chain, check_custom_metric, quick
+from tests.unit.plugins.whole_chain import HPA, chain, check_custom_metric, quick
 
 __all__ = ["chain", "quick"]  # Fixtures.
 

@@ -11,7 +11,8 @@ from ansible_collections.speechops.riva.plugins.module_utils.findings import FAI
 
 SERIES = Finding("series", "nv_inference", FAILED, "1 of 2 pods has no sample", "look at the target")
 API = Finding("api", "pods/avg", FAILED, "has no value", "see the links before it")
-DOUBT = Finding("hpa", "riva-asr", WARNING, "it is at its most pods")
+DOUBT = Finding("hpa", "riva-asr", WARNING, "it is at its most pods", "raise max_replicas")
+EFFECT = Finding("hpa", "riva-asr", FAILED, "ScalingActive is False (follows from series)")
 
 
 def test_the_newest_whole_line_counts():
@@ -22,6 +23,8 @@ def test_the_newest_whole_line_counts():
 
 def test_the_first_broken_link_is_awaited():
     assert validation.awaited([DOUBT, SERIES], "failed") == "series, nv_inference: 1 of 2 pods has no sample"
+    assert validation.awaited([EFFECT, SERIES], "failed").startswith("series, ")
+    assert validation.awaited([EFFECT], "failed").startswith("hpa, ")
     assert validation.awaited([DOUBT, SERIES, API], "warning").endswith("it is at its most pods, and 2 more")
 
 
