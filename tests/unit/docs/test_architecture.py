@@ -15,7 +15,7 @@ OURS = "ansible_collections.speechops.riva.plugins"
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
 RULES = sorted((ROOT / "plugins" / "module_utils").glob("*.py"))
 OTHER_PLUGINS = sorted(
-    path for kind in ("action", "filter", "plugin_utils") for path in (ROOT / "plugins" / kind).glob("*.py")
+    path for kind in ("action", "filter", "lookup", "plugin_utils") for path in (ROOT / "plugins" / kind).glob("*.py")
 )
 PLACES_OF_TASKS = (
     "site.yml",

@@ -19,6 +19,7 @@ from ansible_collections.kubernetes.core.plugins.module_utils.args_common import
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
 FILTERS = sorted(path.stem for path in (ROOT / "plugins" / "filter").glob("*.yml"))
+LOOKUPS = sorted(path.stem for path in (ROOT / "plugins" / "lookup").glob("*.py"))
 CODE_OF_FILTERS = sorted(path.stem for path in (ROOT / "plugins" / "filter").glob("*.py"))
 FINDING = {"check": "route", "subject": "riva/riva-asr", "status": "ok", "message": "it leads there", "remedy": ""}
 
@@ -168,6 +169,15 @@ def test_the_page_of_a_filter_is_whole(name):
     assert page["doc"]["options"]["_input"]["required"]
     assert [key for key, option in page["doc"]["options"].items() if not option.get("description")] == []
     assert page["return"]["_value"]["description"]
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_the_page_of_a_lookup_is_whole(name):
+    page = ansible_doc("lookup", *LOOKUPS)[name]
+    for part in ("short_description", "description", "author", "version_added", "options"):
+        assert page["doc"].get(part), part
+    assert page["return"]["_raw"]["description"]
+    assert f"speechops.riva.{name}" in page["examples"]
 
 
 def filters():
