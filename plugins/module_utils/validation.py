@@ -14,7 +14,7 @@ from ansible_collections.speechops.riva.plugins.module_utils.cluster import (
     auth_argument_spec,
     connect,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError
+from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, one_line
 from ansible_collections.speechops.riva.plugins.module_utils.findings import (
     FAILED,
     Finding,
@@ -92,10 +92,12 @@ def look(cluster: Cluster, examine: Examine, params: dict) -> tuple[list[Finding
 
 
 def awaited(found: Sequence[Finding], level: str) -> str:
-    """The first of the findings that keep the look from being the last, and how many there are beside it."""
+    """The first cause among the findings that keep the look from being the last, and how many there are beside it."""
     broken = [finding for finding in found if fails([finding], level)]
+    # What follows from another one has no remedy.
+    first = next((finding for finding in broken if finding.remedy), broken[0])
     more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-    return f"{broken[0].check}, {broken[0].subject}: {broken[0].message}{more}"
+    return f"{first.check}, {first.subject}: {one_line(first.message, 160)}{more}"
 
 
 def tell(module, title: str, findings: Sequence[Finding], facts: dict, fail_on: str) -> None:
