@@ -53,10 +53,10 @@ if [ -n "$missing" ]; then
 fi
 
 stamp=.venv/.installed
-wanted=$(cat requirements.txt requirements-dev.txt | sha256sum)
+wanted=$(sha256sum <requirements-dev.lock)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-  echo "setup: installing the Python packages of requirements-dev.txt into .venv (a minute or two)"
+  echo "setup: installing the Python packages of requirements-dev.lock into .venv (a minute or two)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
   echo "$wanted" >"$stamp"
 fi

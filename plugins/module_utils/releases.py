@@ -84,7 +84,8 @@ def chart_of_words(reference: str, version: str | None) -> tuple[str, str] | Non
     """(name, version) of a chart by its reference and the version asked for; None where only Helm can tell."""
     if not version or re.match(r"https?://|[.~/]|.*[.]t(ar[.])?gz$", reference):
         return None
-    return reference.rstrip("/").rsplit("/", 1)[-1], version
+    # In a registry a tag or a digest may follow.
+    return re.split("[:@]", reference.rstrip("/").rsplit("/", 1)[-1])[0], version
 
 
 def status(record: Mapping | None) -> str:

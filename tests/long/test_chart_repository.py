@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 from contextlib import contextmanager
 
 import pytest
 import yaml
 
+from lab import extras
+from lab.settings import Lab
 from tests.chart_repository import ChartRepository
 from tests.integration.running_lab import CHARTS, HELM, run
 from tests.integration.test_site import extra, recap
+from tests.long.test_air_gap import serving
 
 ROLES = {
     "kube-prometheus-stack": "kube_prometheus_stack",
@@ -107,3 +111,27 @@ def test_a_bundle_takes_no_changed_archive_along(lab, repository, wished, tmp_pa
     lab.play("playbooks/bundle.yml", *extra(**words))
     archive = repository.archive("traefik")
     assert (tmp_path / "bundle" / "charts" / archive.name).read_bytes() == archive.read_bytes()
+
+
+def test_a_chart_from_a_registry_has_the_same_digest(lab, repository, tmp_path, monkeypatch):
+    """The digest is that of the archive, which a registry keeps as it is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with serving(extras.registry(Lab(lab.name)), tmp_path / "registry", address, []) as log:
+        run(HELM, "push", repository.archive("traefik"), f"oci://{address}/charts")
+        there = releases(lab)
+        words = {"traefik_chart_ref": f"oci://{address}/charts/traefik", "traefik_chart_version": "41.3.0"}
+        right = {**words, "traefik_chart_digest": repository.digests["traefik"]}
+        assert recap(lab.play("site.yml", "--tags", "traefik", *extra(**right)).stdout)["changed"] == 0
+        pulled = log.read_text().count("GET /v2/charts/traefik/blobs/")
+        assert pulled > 0
+        assert recap(lab.play("site.yml", "--tags", "traefik", *extra(**right)).stdout)["changed"] == 0
+        assert log.read_text().count("GET /v2/charts/traefik/blobs/") == pulled
+        wrong = {**words, "traefik_chart_digest": "0" * 64, "traefik_replicas": 2}
+        done = lab.play("site.yml", "--tags", "traefik", *extra(**wrong), check=False)
+    assert done.returncode != 0
+    assert recap(done.stdout)["changed"] == 0
+    assert f"got:    sha256:{repository.digests['traefik']}" in done.stdout
+    assert releases(lab) == there

@@ -108,6 +108,8 @@ def test_a_record_that_cannot_be_read_is_none(data):
     [
         ("traefik", "41.0.2", TRAEFIK),
         ("oci://mirror.example.com/charts/traefik", "41.0.2", TRAEFIK),
+        (f"oci://mirror.example.com/charts/traefik@sha256:{'0' * 64}", "41.0.2", TRAEFIK),
+        ("oci://mirror.example.com:5000/charts/traefik:41.0.2", "41.0.2", TRAEFIK),
         ("traefik", None, None),
         ("oci://mirror.example.com/charts/traefik", "", None),
         ("https://mirror.example.com/traefik-41.0.2.tgz", "41.0.2", None),
