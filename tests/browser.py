@@ -135,6 +135,11 @@ class Browser:
             self.ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"]
         )
 
+    def upper_part(self) -> bytes:
+        """A PNG of the page down to the end of its first picture, as docs/pictures/report.png is one."""
+        height = self.value("document.querySelector('figure')?.getBoundingClientRect().bottom")
+        return self.picture(round(height) + 24 if height else None)
+
 
 def main() -> None:
     if not CHROMIUM:
@@ -142,8 +147,7 @@ def main() -> None:
     page, picture, *width = sys.argv[1:]
     with Browser() as browser:
         browser.open(Path(page), int(width[0]) if width else 1280)
-        height = browser.value("document.querySelector('figure')?.getBoundingClientRect().bottom")
-        Path(picture).write_bytes(browser.picture(round(height) + 24 if height else None))
+        Path(picture).write_bytes(browser.upper_part())
 
 
 if __name__ == "__main__":

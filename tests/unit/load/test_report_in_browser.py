@@ -1,6 +1,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The report's page in a real browser: every picture is drawn and nothing is cut off, on a desk, a phone and paper."""
 
+import struct
+from pathlib import Path
+
 import pytest
 from ansible_collections.speechops.riva.plugins.module_utils import report_calibration, report_compare, report_page
 from ansible_collections.speechops.riva.plugins.module_utils.load_summary import summarise
@@ -11,6 +14,7 @@ from tests.unit.load.test_report_compare import other
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (Debian: apt-get install chromium)")
 
+ROOT = Path(__file__).resolve().parents[3]
 # A4 at 96 points an inch, less Chromium's margins.
 PAPER = 718
 VIEWS = {
@@ -142,3 +146,17 @@ def test_light_and_dark_are_told_apart(seen):
 def test_the_page_asks_nobody_for_anything(browser, page):
     browser.open(page, 1280)
     assert browser.value("performance.getEntriesByType('resource').length") == 0
+
+
+def test_its_upper_part_is_kept_as_a_picture(browser, page, request):
+    """In build/screenshots, for people; docs/pictures/report.png, which the README shows, is made the same way."""
+    browser.open(page, 1280)
+    picture = browser.upper_part()
+    folder = ROOT / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{request.node.callspec.params['page'].__name__}.png").write_bytes(picture)
+    width, height = struct.unpack(">II", picture[16:24])
+    assert width == 1280
+    assert 600 < height < 2000
+    # White paper alone would be a few kB.
+    assert len(picture) > 40_000
