@@ -19,26 +19,10 @@ description:
   - What was fetched is kept in C(speechops.riva/charts) below E(XDG_CACHE_HOME), or below C(~/.cache), and held against
     the digest again at each use. So the repository is asked once.
   - Sub-charts lie in the archive and have its digest.
+  - A chart in a folder or a file is returned as it is.
+extends_documentation_fragment:
+  - speechops.riva.chart
 options:
-  chart_ref:
-    description:
-      - Chart; a name in a repository, a URL, an OCI reference, a folder or a tgz file.
-      - A folder or a file is returned as it is.
-    type: str
-    required: true
-  chart_version:
-    description: Version of the chart.
-    type: str
-  chart_repo_url:
-    description: URL of the repository where the chart is a bare name.
-    type: str
-  chart_digest:
-    description:
-      - SHA-256 of the chart's archive, with or without C(sha256:) before it.
-      - V(index) takes the one in the repository's own index. Bytes that were changed on their way are refused with it
-        too; a repository that was changed as a whole is not.
-    type: str
-    default: ""
   variable:
     description: Name of the variable that sets the digest, for messages.
     type: str

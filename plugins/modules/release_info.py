@@ -21,6 +21,7 @@ description:
   - Helm's records are read where it keeps them by default, in Secrets of the namespace.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - speechops.riva.chart
   - speechops.riva.expect
   - speechops.riva.validation.attributes
 options:
@@ -32,22 +33,6 @@ options:
     description: Namespace of the release.
     type: str
     required: true
-  chart_ref:
-    description: Chart; a name in a repository, a URL, an OCI reference, a folder or a tgz file.
-    type: str
-    required: true
-  chart_version:
-    description: Version of the chart. A folder or a file has its own; of a name without one only Helm knows the newest.
-    type: str
-  chart_repo_url:
-    description: URL of the repository where the chart is a bare name.
-    type: str
-  chart_digest:
-    description: >-
-      SHA-256 of the chart's archive, or V(index), as M(speechops.riva.fetch_chart) takes it. A chart from elsewhere
-      needs one where O(crd_groups) are asked for.
-    type: str
-    default: ""
   values:
     description: Values that the release should have.
     type: dict

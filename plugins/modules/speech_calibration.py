@@ -184,6 +184,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.speechops.riva.plugins.module_utils import calibration_rules as rules
+from ansible_collections.speechops.riva.plugins.module_utils import load_libraries
 from ansible_collections.speechops.riva.plugins.module_utils.calibration_run import (
     Calibration,
     CalibrationError,
@@ -197,7 +198,6 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_numbers import
 from ansible_collections.speechops.riva.plugins.module_utils.load_options import endpoint_arguments
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import Plan, Recorder, alive
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
-    RIVA_CLIENT_IMPORT_ERROR,
     EndpointSilent,
     ask_server,
     tls_of,
@@ -208,8 +208,6 @@ from ansible_collections.speechops.riva.plugins.module_utils.report_calibration 
     headline,
     write_result,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.report_page import JINJA2_IMPORT_ERROR
-from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import MATPLOTLIB_IMPORT_ERROR
 
 PROGRESS = "levels.jsonl"
 SECONDS_FOR_ONE_LOOK = 15
@@ -249,21 +247,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    check_libraries(module)
+    if missing := load_libraries.missing():
+        module.fail_json(msg=missing_required_lib(missing[0]), exception=missing[1])
     audio, earlier = check_input(module)
     if earlier is None and module.check_mode:
         module.exit_json(changed=False, entry={}, calibration=params["calibration"], msg="no stream was opened")
     finish(module, earlier or measure(module, audio))
-
-
-def check_libraries(module: AnsibleModule) -> None:
-    for library, error in (
-        ("nvidia-riva-client", RIVA_CLIENT_IMPORT_ERROR),
-        ("matplotlib", MATPLOTLIB_IMPORT_ERROR),
-        ("jinja2", JINJA2_IMPORT_ERROR),
-    ):
-        if error:
-            module.fail_json(msg=missing_required_lib(library), exception=error)
 
 
 def check_input(module: AnsibleModule):

@@ -289,6 +289,7 @@ import asyncio
 import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.speechops.riva.plugins.module_utils import load_libraries
 from ansible_collections.speechops.riva.plugins.module_utils.cluster import Deadline, auth_argument_spec, connect
 from ansible_collections.speechops.riva.plugins.module_utils.cluster_errors import ClusterError, NotFound
 from ansible_collections.speechops.riva.plugins.module_utils.load_audio import AudioError, read_audio
@@ -308,7 +309,6 @@ from ansible_collections.speechops.riva.plugins.module_utils.load_profile import
 )
 from ansible_collections.speechops.riva.plugins.module_utils.load_run import LoadTest, Plan, Recorder, alive
 from ansible_collections.speechops.riva.plugins.module_utils.load_streams import (
-    RIVA_CLIENT_IMPORT_ERROR,
     EndpointSilent,
     ask_server,
     tls_of,
@@ -329,12 +329,10 @@ from ansible_collections.speechops.riva.plugins.module_utils.report_compare impo
     write_comparison,
 )
 from ansible_collections.speechops.riva.plugins.module_utils.report_page import (
-    JINJA2_IMPORT_ERROR,
     PAGE,
     RECORDS,
     write_report,
 )
-from ansible_collections.speechops.riva.plugins.module_utils.report_pictures import MATPLOTLIB_IMPORT_ERROR
 from ansible_collections.speechops.riva.plugins.module_utils.service_streams import Prometheus
 
 SECONDS_FOR_ONE_LOOK = 15
@@ -395,23 +393,14 @@ def main() -> None:
         required_if=[("speech", ASR, ["audio"])],
         supports_check_mode=True,
     )
-    check_libraries(module)
+    if missing := load_libraries.missing():
+        module.fail_json(msg=missing_required_lib(missing[0]), exception=missing[1])
     audio, trace, others = check_input(module)
     watched, endpoint = check_cluster(module) if module.params["watch_cluster"] else (None, module.params["endpoint"])
     check_endpoint(module, endpoint)
     if module.check_mode:
         module.exit_json(changed=False, endpoint=endpoint, msg=f"{endpoint} answers; no stream was opened")
     run(module, audio, trace, others, watched, endpoint)
-
-
-def check_libraries(module: AnsibleModule) -> None:
-    for library, error in (
-        ("nvidia-riva-client", RIVA_CLIENT_IMPORT_ERROR),
-        ("matplotlib", MATPLOTLIB_IMPORT_ERROR),
-        ("jinja2", JINJA2_IMPORT_ERROR),
-    ):
-        if error:
-            module.fail_json(msg=missing_required_lib(library), exception=error)
 
 
 def check_input(module: AnsibleModule):

@@ -42,6 +42,7 @@ DOORS = {
     "load_run": {"asyncio", "signal", "load_streams", "load_texts"},
     "load_texts": {"asyncio", "grpc", "riva", "load_streams"},
     "calibration_run": {"asyncio", "load_run"},
+    "load_libraries": {"load_streams", "report_page", "report_pictures"},
     "report_page": {"jinja2"},
     "report_pictures": {"matplotlib"},
 }
