@@ -126,7 +126,10 @@ def _pull(run: Callable, helm: str, source: Source, work: str) -> tuple[str, str
 
 
 def _helm(run: Callable, words: list[str], source: Source) -> None:
-    rc, out, err = run(words)
+    try:
+        rc, out, err = run(words)
+    except OSError as error:
+        raise ChartError(f"The chart {source.name} can't be fetched: {words[0]} can't be run: {error}") from error
     if rc != 0:
         raise ChartError(
             f"The chart {source.name} can't be fetched: {err.strip() or out.strip() or f'helm ended with {rc}'}"

@@ -88,6 +88,7 @@ deviations:
 """
 
 import os
+from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.speechops.riva.plugins.module_utils import (
@@ -119,7 +120,9 @@ def crd_deviations(module, cluster):
         return []
     try:
         source = source_of(module.params, "chart_digest")
-        path = chart_archives.archive(module.run_command, module.params["helm_binary_path"], source)
+        # In check mode Helm may not be there yet.
+        run = partial(module.run_command, handle_exceptions=False)
+        path = chart_archives.archive(run, module.params["helm_binary_path"], source)
     except ChartError as error:
         return [str(error)]
     crds, problem = release_looks.crds_of_chart(module.params["helm_binary_path"], [path], groups)

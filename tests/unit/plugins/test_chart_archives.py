@@ -129,6 +129,11 @@ def test_a_version_that_is_not_there_is_told_in_helms_words(repository, fetch):
         fetch(pinned(repository, repository.digests[NAME], version="99.0.0"))
 
 
+def test_a_helm_that_is_not_there_is_told(repository, tmp_path):
+    with pytest.raises(ChartError, match="/nowhere/helm can't be run"):
+        chart_archives.archive(run, "/nowhere/helm", pinned(repository, "index"), str(tmp_path / "cache"))
+
+
 def test_an_address_needs_no_repository(repository, fetch):
     address = f"{repository.url}/{repository.archive(NAME).name}"
     assert fetch(Source(address, VERSION, "", repository.digests[NAME], VARIABLE))
