@@ -5,6 +5,7 @@ import ast
 import functools
 import re
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,15 @@ def test_a_role_uses_no_other_role_but_the_one_that_installs_a_release(role):
     meta = yaml.safe_load((ROOT / "roles" / role / "meta" / "main.yml").read_text(encoding="utf-8"))
     assert not meta["dependencies"]
     assert used <= {"speechops.riva._release"}
+
+
+def test_the_page_says_of_each_file_what_it_is_about():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("What lies in `module_utils`")[2].partition("\n## ")[0]
+    named = [name for line in table.splitlines() for name in re.findall(r"`([a-z_*]+)`", line.partition(" | ")[0])]
+    stems = [path.stem for path in RULES]
+    assert [stem for stem in stems if not any(fnmatch(stem, name) for name in named)] == []
+    assert [name for name in named if not any(fnmatch(stem, name) for stem in stems)] == []
 
 
 def test_the_doors_are_those_that_the_page_names():
