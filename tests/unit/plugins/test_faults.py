@@ -37,7 +37,7 @@ def paged(items):
 
 @pytest.fixture
 def faulty(api, monkeypatch):
-    """A cluster whose lists take several pages, and a door that waits a tenth of what it is told to."""
+    """A cluster whose lists take several pages, and a door that waits a fraction of what it is told to."""
     resources = {"limits": {"nvidia.com/gpu": "1"}}
     pods = [
         {"metadata": {"name": f"p{i}"}, "spec": {"nodeName": f"n{i}", "containers": [{"resources": resources}]}}
@@ -46,7 +46,7 @@ def faulty(api, monkeypatch):
     api.routes[NODES] = paged([node(index) for index in range(TOTAL)])
     api.routes["/api/v1/pods"] = paged(pods)
     monkeypatch.setattr(door, "LONG_PAGE", 5)
-    monkeypatch.setattr(door, "READ_SECONDS", 0.15)
+    monkeypatch.setattr(door, "READ_SECONDS", 0.4)
     monkeypatch.setattr(door.Cluster.__init__, "__defaults__", (None, lambda seconds: time.sleep(seconds / 50)))
     return api
 
