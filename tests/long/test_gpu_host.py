@@ -294,3 +294,48 @@ def test_a_cordon_of_somebody_else_stays(installed, fresh):
         assert installed.get("node", fresh.name)["spec"]["unschedulable"]
     finally:
         installed.kubectl("uncordon", fresh.name)
+
+
+KEPT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: kept, namespace: default}
+spec:
+  selector: {matchLabels: {app: kept}}
+  template:
+    metadata: {labels: {app: kept}}
+    spec:
+      nodeSelector: {kubernetes.io/hostname: NODE}
+      tolerations: [{operator: Exists}]
+      terminationGracePeriodSeconds: 0
+      containers: [{name: kept, image: "registry.k8s.io/pause:3.10.1"}]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: kept, namespace: default}
+spec: {minAvailable: 1, selector: {matchLabels: {app: kept}}}
+"""
+
+
+def test_a_node_that_keeps_a_pod_is_left_alone(installed, fresh, tmp_path):
+    fresh.name = f"{installed.name}-gpu-1"
+    fresh.clusters = {"lab": {"cluster_kubeconfig": installed.kubeconfig, "ansible_connection": "local"}}
+    file = tmp_path / "kept.yml"
+    file.write_text(KEPT.replace("NODE", fresh.name))
+    installed.kubectl("apply", "-f", str(file))
+    try:
+        installed.kubectl("rollout", "status", "deployment/kept", "--timeout=60s", timeout=70)
+        done = fresh.play(nvidia_driver_drain_timeout=20)
+        told = " ".join(done.stdout.split())
+        assert done.returncode
+        assert "The node is drained (2 retries left)" in told
+        assert f"Node {fresh.name} still has pods after 20 s, so its driver was left alone" in told
+        assert "disruption budget" in told
+        assert fresh.packages() == {}
+        assert installed.get("node", fresh.name)["spec"]["unschedulable"]
+    finally:
+        installed.kubectl("delete", "-f", str(file), "--now")
+    # The next run goes on, and lifts the cordon.
+    fine(fresh.play())
+    assert fresh.packages()
+    assert not installed.get("node", fresh.name)["spec"].get("unschedulable")
