@@ -121,7 +121,11 @@ def check_health(subject, status=None, code="", details=""):
         "PERMISSION_DENIED": "This machine is not let in (403): see riva_allowed_sources, or the token check.",
     }
     remedy = remedies.get(code, "Look at Traefik's log and at the speech server's log.")
-    # gRPC has one code for no answer and for some of HTTP's: the details tell them apart.
+    # gRPC has one code for no answer, for TLS that fails and for some of HTTP's: the details tell them apart.
+    if "handshake failed" in details.lower():
+        remedy = (
+            "Something answers, but its certificate, or this machine's own, is not taken: see the check certificate."
+        )
     remedy = next((words for status, words in HTTP_REFUSALS.items() if details.endswith(f"status: {status}")), remedy)
     return Finding(
         "answer",

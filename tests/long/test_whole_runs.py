@@ -146,8 +146,7 @@ def test_load_test_and_calibration_as_such_a_client(lab, folder, tmp_path, way):
 
 
 def keep(lab, kind: str, name: str, files: dict[str, str]) -> None:
-    """A Secret as an administrator makes it."""
-    lab.kubectl("delete", "secret", name, "-n", "traefik", "--ignore-not-found")
+    """A Secret as an administrator makes it, or puts in place of the one that is there."""
     data = {key: base64.b64encode(text.encode()).decode() for key, text in files.items()}
     item = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "traefik"}, "type": kind}
     create(lab, item | {"data": data})
@@ -196,15 +195,16 @@ def test_a_secret_that_was_given(lab, folder, tmp_path):
     tls = {"tls": True, "mtls": True, "ca_file": str(tmp_path / "ca.crt"), "route_host": NAME}
     tls |= {"client_certificate_file": str(tmp_path / "client.crt"), "client_key_file": str(tmp_path / "client.key")}
 
-    def replaced(status: str, **when) -> dict:
+    def replaced(words: str, **when) -> dict:
         # Traefik takes the new one by itself.
         keep(lab, "kubernetes.io/tls", "company-tls", server_pair(lab, ca, **when))
-        return until(lambda: look(lab, **tls), lambda result: statuses(result).get("certificate") == status, 60)
+        return until(lambda: look(lab, **tls), lambda result: words in result["table"], 60)
 
-    soon = replaced("warning", days=5)
+    soon = replaced("the certificate lasts 4 more days", days=5)
     assert statuses(soon)["certificate"] == "warning", soon["table"]
     assert statuses(soon)["recognition"] == "ok", soon["table"]
-    ended = replaced("failed", days=1, now=datetime.now(UTC) - timedelta(days=9))
+    ended = replaced("certificate has expired", days=1, now=datetime.now(UTC) - timedelta(days=9))
+    assert statuses(ended)["certificate"] == "failed", ended["table"]
     assert "certificate has expired" in ended["table"]
 
     lab.kubectl("delete", "secret", "-n", "traefik", "company-tls")

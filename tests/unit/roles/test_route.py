@@ -90,6 +90,15 @@ HEALTH = [
     ({"code": "UNAUTHENTICATED"}, "failed", "verify_metadata"),
     ({"code": "DEADLINE_EXCEEDED"}, "failed", "from here to it"),
     # As gRPC tells HTTP's codes that are none of its own.
+    (
+        {
+            "code": "UNAVAILABLE",
+            "details": "last error: UNKNOWN: ipv4:10.0.0.7:50051: Ssl handshake failed (TSI_PROTOCOL_FAILURE): "
+            "SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate: OK",
+        },
+        "failed",
+        "see the check certificate",
+    ),
     ({"code": "UNAVAILABLE", "details": "Received http2 header with status: 429"}, "failed", "riva_streams_per_client"),
     ({"code": "UNAVAILABLE", "details": "Received http2 header with status: 502"}, "failed", "reached no pod"),
     ({"code": "UNAVAILABLE", "details": "Received http2 header with status: 503"}, "failed", "no pod that is ready"),
