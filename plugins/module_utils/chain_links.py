@@ -72,6 +72,35 @@ def findings_of(verdicts: Sequence[Verdict]) -> list[Finding]:
     return findings
 
 
+def project_node(item: Mapping) -> Mapping:
+    """What `nodes_away` needs of a node."""
+    status = mapping(item.get("status"))
+    return {"metadata": item.get("metadata"), "status": {"conditions": status.get("conditions")}}
+
+
+def nodes_away(nodes: Iterable[Mapping]) -> list[Finding]:
+    """A warning for each node that is not Ready: what ran there is missing from a chain that is broken."""
+    found = []
+    for item in nodes:
+        conditions = [mapping(entry) for entry in sequence(mapping(item.get("status")).get("conditions"))]
+        ready: Mapping = next((entry for entry in conditions if entry.get("type") == "Ready"), {})
+        if ready.get("status") == "True":
+            continue
+        name = str(mapping(item.get("metadata")).get("name") or "?")
+        why = ready.get("message") or ready.get("reason") or "it never said so"
+        since = f" since {ready['lastTransitionTime']}" if ready.get("lastTransitionTime") else ""
+        found.append(
+            Finding(
+                "node_away",
+                name,
+                WARNING,
+                f"the node is not Ready{since} ({why}); pods that ran there are missing until they run elsewhere",
+                f"kubectl describe node {name}; kubectl get pods -A -o wide --field-selector spec.nodeName={name}",
+            )
+        )
+    return found
+
+
 # Label selectors
 
 

@@ -64,7 +64,16 @@ class Chain(ScrapePath):
             demand.walk(str(target))
             first = first or links.first_broken(demand.verdicts)
             findings += [entry for entry in links.findings_of(demand.verdicts) if entry not in findings]
+        if first:
+            findings += self.nodes_away()
         return findings, self.facts(first, demand.total if demand else None)
+
+    def nodes_away(self) -> list[Finding]:
+        """The nodes that are not Ready: a hint, so none where they can't be seen."""
+        try:
+            return links.nodes_away(self.cluster.list_all("/api/v1/nodes", links.project_node))
+        except ClusterError:
+            return []
 
     def facts(self, first: str | None, demand: float | None) -> dict:
         """What was seen, beside the findings."""

@@ -425,7 +425,13 @@ OBJECTS = {
     "/api/v1/namespaces/monitoring/configmaps/prometheus-adapter": {"data": {"config.yaml": "rules: []"}},
     "/api/v1/namespaces/monitoring/services/prometheus-adapter": SERVICE,
 }
-LISTS = {"pods": READY_POD, "services": SERVICE, "servicemonitors": MONITOR, "prometheuses": PROMETHEUS}
+AWAY = {
+    "metadata": {"name": "gpu-2"},
+    "status": {
+        "conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "gone"}]
+    },
+}
+LISTS = {"pods": READY_POD, "services": SERVICE, "servicemonitors": MONITOR, "prometheuses": PROMETHEUS, "nodes": AWAY}
 ERRORS = (
     cluster_errors.NotFound,
     cluster_errors.Forbidden,

@@ -440,3 +440,27 @@ def test_wrong_input_of_the_custom_metric(run_module, options, text):
     result = run_module("validate_custom_metric", "http://127.0.0.1:1", namespace="riva", **options)
     assert result["failed"]
     assert text in result["msg"]
+
+
+def a_node(name, ready, **more):
+    return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready, **more}]}}
+
+
+def test_a_broken_chain_names_the_node_that_is_away(chain, run_module):
+    away = {"message": "Kubelet stopped posting node status.", "lastTransitionTime": "2026-11-23T10:44:00Z"}
+    chain.routes["/api/v1/nodes"] = {"items": [a_node("gpu-1", "True"), a_node("gpu-2", "Unknown", **away)]}
+    assert "node_away" not in check_custom_metric(run_module, chain)["table"], "it is whole"
+    chain.routes.pop(VALUES)
+    result = check_custom_metric(run_module, chain, fail_on="never")
+    (told,) = [finding for finding in result["findings"] if finding["check"] == "node_away"]
+    assert (told["subject"], told["status"]) == ("gpu-2", "warning")
+    assert "since 2026-11-23T10:44:00Z (Kubelet stopped posting node status.)" in told["message"]
+    assert result["first_broken"] != "node_away"
+
+
+def test_who_may_not_see_nodes_is_told_of_the_chain_all_the_same(chain, run_module):
+    chain.routes["/api/v1/nodes"] = forbidden("nodes")
+    chain.routes.pop(VALUES)
+    result = check_custom_metric(run_module, chain, fail_on="never")
+    assert result["status"] == "failed"
+    assert "nodes" not in str(result["findings"])
