@@ -88,6 +88,7 @@ deviations:
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
@@ -153,9 +154,12 @@ def looks(module, cluster, record):
     if params["namespace_labels"]:
         namespace = cluster.find(f"/api/v1/namespaces/{params['namespace']}")
         yield releases.missing_labels(namespace, params["namespace_labels"])
-    yield unready(cluster, params)
-    yield drifted(cluster, (record or {}).get("manifest") or "", params["namespace"])
-    yield crd_deviations(module, cluster)
+    # Helm reads the chart, and the API server its CRDs, while the objects are looked at.
+    with ThreadPoolExecutor(1) as beside:
+        crds = beside.submit(crd_deviations, module, cluster)
+        yield unready(cluster, params)
+        yield drifted(cluster, (record or {}).get("manifest") or "", params["namespace"])
+        yield crds.result()
 
 
 def main():

@@ -48,7 +48,8 @@ MODULES = "ansible_collections.speechops.riva.plugins.modules."
 # ansible-playbook loads a task's action before it forks the task. What nearly all tasks would load by themselves is
 # loaded once then; it opens no connection and starts no thread. What is there is left out of garbage collection, which
 # would copy all of it into each task (https://docs.python.org/3/library/gc.html#gc.freeze).
-importlib.import_module("ansible_collections.speechops.riva.plugins.module_utils.cluster")
+for part in ("cluster", "validation", "release_looks", "chart_archives", "metric_chain", "gpu_requirement"):
+    importlib.import_module(f"ansible_collections.speechops.riva.plugins.module_utils.{part}")
 # Older Ansible finds none of its own outside ansible-playbook, as in a test.
 with contextlib.suppress(KeyError):
     test_loader.get("defined")
