@@ -29,7 +29,8 @@ for name; do
     # What molecule remembers of the lab they would share.
     export "MOLECULE_EPHEMERAL_DIRECTORY=$logs/$name"
     began=$SECONDS
-    if up $number && molecule test -s "$name"; then
+    # A scenario that shares no state needs no lab, and takes none down.
+    if { grep -q '^shared_state: false' "extensions/molecule/$name/molecule.yml" || up $number; } && molecule test -s "$name"; then
       echo "PASSED molecule $name in $((SECONDS - began)) s"
     else
       echo "FAILED molecule $name in $((SECONDS - began)) s"
